@@ -1,6 +1,9 @@
 package sql
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // kind is a lexical class, after the manual's chapter "Lexical Structure".
 type kind uint8
@@ -52,7 +55,7 @@ func next(text string, i int) token {
 		return token{quoted, i, endQuote(text, i+1, '"', false)}
 	case (c == 'e' || c == 'E') && at(text, i+1) == '\'':
 		return token{literal, i, endLiteral(text, i+1, true)}
-	case strings.IndexByte("bBxXnN", c) >= 0 && at(text, i+1) == '\'':
+	case strings.IndexByte("bBxX", c) >= 0 && at(text, i+1) == '\'':
 		return token{literal, i, endLiteral(text, i+1, false)}
 	case (c == 'u' || c == 'U') && at(text, i+1) == '&' && at(text, i+2) == '\'':
 		return token{literal, i, endLiteral(text, i+2, false)}
@@ -189,25 +192,29 @@ func endNumber(text string, i int) int {
 	return i
 }
 
-// words calls f for every maximal run of identifier characters of text, wherever it stands (in strings and comments
-// too), in ASCII lower case, until f says true; it returns what f last said.
-func words(text string, f func(w []byte) bool) bool {
+// nextWord gives the next maximal run of identifier characters of text at or after i, wherever it stands (in strings and comments
+// too), appended to buf in ASCII lower case, and the index after it. It is empty at the end of the text.
+func nextWord(text string, i int, buf []byte) (w []byte, next int) {
+	for i < len(text) && !isWordPart(text[i]) {
+		i++
+	}
+	w = buf[:0]
+	for i < len(text) && isWordPart(text[i]) {
+		c := text[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		w = append(w, c)
+		i++
+	}
+	return w, i
+}
+
+// mentions tells whether one of the words stands in text.
+func mentions(text string, names ...string) bool {
 	var buf [64]byte
-	for i := 0; i < len(text); {
-		if !isWordPart(text[i]) {
-			i++
-			continue
-		}
-		w := buf[:0]
-		for i < len(text) && isWordPart(text[i]) {
-			c := text[i]
-			if 'A' <= c && c <= 'Z' {
-				c += 'a' - 'A'
-			}
-			w = append(w, c)
-			i++
-		}
-		if f(w) {
+	for w, i := nextWord(text, 0, buf[:]); len(w) > 0; w, i = nextWord(text, i, buf[:]) {
+		if slices.Contains(names, string(w)) {
 			return true
 		}
 	}

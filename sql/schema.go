@@ -78,16 +78,12 @@ func (s *Schema) reaches(f Function) string {
 		return "its language " + f.Language + " can run SQL that cannot be seen here"
 	case f.Language == "plpgsql" && mentions(f.Source, "execute"):
 		return "it runs dynamic SQL"
-	case mentions(f.Source, "set_config") || mentions(f.Source, "search_path"):
+	case mentions(f.Source, "set_config", "search_path"):
 		return "it changes how names are resolved"
 	case s.Mentions(f.Source):
 		return "its body names something protected"
 	}
 	return ""
-}
-
-func mentions(text, name string) bool {
-	return words(text, func(w []byte) bool { return string(w) == name })
 }
 
 func (s *Schema) mark(function, why string) {
@@ -98,12 +94,11 @@ func (s *Schema) mark(function, why string) {
 // add makes name a hit. Of a name that is not one word, its longest word is.
 func (s *Schema) add(name string) {
 	longest := ""
-	words(name, func(w []byte) bool {
+	for w, i := nextWord(name, 0, nil); len(w) > 0; w, i = nextWord(name, i, nil) {
 		if len(w) > len(longest) {
 			longest = string(w)
 		}
-		return false
-	})
+	}
 	if longest == "" {
 		s.always = true
 		return
@@ -121,10 +116,13 @@ func (s *Schema) Mentions(text string) bool {
 	if strings.Contains(text, `U&"`) || strings.Contains(text, `u&"`) {
 		return true
 	}
-	return words(text, func(w []byte) bool {
-		_, hit := s.hits[string(w)]
-		return hit
-	})
+	var buf [64]byte
+	for w, i := nextWord(text, 0, buf[:]); len(w) > 0; w, i = nextWord(text, i, buf[:]) {
+		if _, hit := s.hits[string(w)]; hit {
+			return true
+		}
+	}
+	return false
 }
 
 // Empty tells whether nothing in the database is protected.
@@ -135,11 +133,5 @@ func (s *Schema) Unsafe(function string) string { return s.unsafe[function] }
 
 // ChangesSchema tells whether text may change what names mean or which functions and views exist. It errs on the side of true.
 func ChangesSchema(text string) bool {
-	return words(text, func(w []byte) bool {
-		switch string(w) {
-		case "create", "alter", "drop", "do", "call", "import", "refresh":
-			return true
-		}
-		return false
-	})
+	return mentions(text, "create", "alter", "drop", "do", "call", "import", "refresh")
 }

@@ -282,21 +282,21 @@ func (a *analysis) targetCall(t *pg.ResTarget, f *pg.FuncCall, sc *scope, to des
 	if to != client {
 		return out, a.nestedCall(f, sc)
 	}
-	err := a.detokenized(t, f, sc, shown)
-	out.policy, out.marked = f.Args[0].GetAConst().GetSval().GetSval(), true // so that ORDER BY it is refused
+	policy, err := a.detokenized(t, f, sc, shown)
+	out.policy, out.marked = policy, true // so that ORDER BY it is refused
 	return out, err
 }
 
 // detokenized makes a result column that is transformed on its way to the client: the database handles the token.
-func (a *analysis) detokenized(t *pg.ResTarget, f *pg.FuncCall, sc *scope, shown string) error {
+func (a *analysis) detokenized(t *pg.ResTarget, f *pg.FuncCall, sc *scope, shown string) (policy string, err error) {
 	policy, _, arg, err := a.arguments(f)
 	if err != nil {
-		return err
+		return "", err
 	}
 	marker := fmt.Sprintf("pgveil detokenize %d", len(a.plan.Outputs)+1)
 	start, end, err := a.span(t.Val)
 	if err != nil {
-		return err
+		return "", err
 	}
 	e := Edit{Start: start, End: end}
 	read := Read{Column: "(" + detokenizeName + ")", Policy: policy, View: Clear}
@@ -304,10 +304,10 @@ func (a *analysis) detokenized(t *pg.ResTarget, f *pg.FuncCall, sc *scope, shown
 	case ref != nil:
 		c, whole := sc.lookup(ref)
 		if whole != nil || ref.Fields[len(ref.Fields)-1].GetAStar() != nil {
-			return refuseAt(ref.Location, refuse("Name one column.", "detokenize takes one column, not a row"))
+			return "", refuseAt(ref.Location, refuse("Name one column.", "detokenize takes one column, not a row"))
 		}
 		if c.policy != "" && c.policy != policy {
-			return refuseAt(ref.Location, refuse(fmt.Sprintf("Use detokenize('%s', …).", c.policy), "column %q is protected by policy %q, not by %q", c, c.policy, policy))
+			return "", refuseAt(ref.Location, refuse(fmt.Sprintf("Use detokenize('%s', …).", c.policy), "column %q is protected by policy %q, not by %q", c, c.policy, policy))
 		}
 		if c.relation != nil {
 			read.Schema, read.Table, read.Column = c.relation.Schema, c.relation.Name, c.attr
@@ -316,15 +316,15 @@ func (a *analysis) detokenized(t *pg.ResTarget, f *pg.FuncCall, sc *scope, shown
 	default:
 		v, err := a.value(arg)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if v == nil {
-			return refuseAt(f.Location, refuse("Give it a column, a constant or a parameter.", "detokenize over an expression is not supported yet"))
+			return "", refuseAt(f.Location, refuse("Give it a column, a constant or a parameter.", "detokenize over an expression is not supported yet"))
 		}
 		v.Steps = append(v.Steps, Step{Op: CheckToken, Policy: policy})
 		if v.Param > 0 {
 			if err := a.parameter(v); err != nil {
-				return err
+				return "", err
 			}
 		}
 		e.Value = v
@@ -333,12 +333,12 @@ func (a *analysis) detokenized(t *pg.ResTarget, f *pg.FuncCall, sc *scope, shown
 	if t.Name == "" {
 		e.After += " AS " + quoteIdentifier(marker)
 	} else if err := a.rename(end, marker); err != nil {
-		return err
+		return "", err
 	}
 	a.plan.Edits = append(a.plan.Edits, e)
 	a.plan.Outputs = append(a.plan.Outputs, Output{Marker: marker, Name: shown, Policy: policy})
 	a.plan.Reads = append(a.plan.Reads, read)
-	return nil
+	return policy, nil
 }
 
 // source is a column reference's text.
