@@ -70,17 +70,19 @@ func (x *session) lost(err error) error {
 
 // head is the message that the server answers now. Ends of COPY data are answered by nothing.
 func (x *session) head() *expected {
-	for {
-		e := x.fifo.head()
-		if e == nil || e.kind != 'd' || x.copying {
-			return e
-		}
+	e := x.fifo.head()
+	for e != nil && e.kind == 'd' {
 		x.fifo.pop()
+		e = x.fifo.head()
 	}
+	return e
 }
 
 // reply handles one message of the server.
 func (x *session) reply(kind byte, n int) error {
+	if x.copying && kind != 'N' && kind != 'A' && kind != 'S' {
+		x.endCopy()
+	}
 	e := x.head()
 	if kind == 'd' || kind == 'D' && (e == nil || e.probe == nil && !x.dropping && x.current(e) == nil) {
 		return x.server.forward(x.client, n) // rows and COPY data that nothing is done to, of any size
@@ -311,6 +313,11 @@ func (x *session) failed(e *expected, body []byte) error {
 	}
 	switch {
 	case x.dropping:
+	case e.probe != nil && e.probe.pipelined:
+		if err := x.client.send('E', body); err != nil {
+			return err
+		}
+		e.probe.fail(errSkipped)
 	case e.probe != nil:
 		e.probe.fail(&serverError{append([]byte(nil), body...)})
 	case e.refusal != nil:
@@ -322,24 +329,20 @@ func (x *session) failed(e *expected, body []byte) error {
 			return err
 		}
 	}
-	if e.copyIn {
+	switch {
+	case e.kind == 'Q' || e.kind == 'F':
+	case e.copyIn: // Syncs among the COPY data are void; which ones those are is known when one is answered
 		x.copying = true
-	}
-	if e.kind != 'Q' && e.kind != 'F' {
-		x.discard()
+		x.fifo.pop()
+	default:
+		x.skipped(x.fifo.skip())
 	}
 	return nil
 }
 
-// discard drops what the server skips after an error in the extended protocol: everything until the next Sync.
-func (x *session) discard() {
-	for {
-		e := x.fifo.head()
-		if e == nil || e.kind == 'S' || e.kind == 'd' && x.copying || e.kind == '!' {
-			x.skipped.Store(e == nil)
-			return
-		}
-		x.fifo.pop()
+// skipped takes back what was noted of messages that the server ignored.
+func (x *session) skipped(dropped []*expected) {
+	for _, e := range dropped {
 		if e.probe != nil {
 			e.probe.fail(errSkipped)
 		}
@@ -354,20 +357,13 @@ func (x *session) ready(body []byte) error {
 	if len(body) != 1 {
 		return errMalformed
 	}
-	if x.copying {
-		x.endCopy()
-	}
 	e := x.head()
-	for e != nil && e.kind != 'S' && e.kind != 'Q' && e.kind != 'F' {
-		x.fifo.pop()
-		if e.probe != nil {
-			e.probe.fail(errSkipped)
-		}
+	if e != nil && e.kind != 'Q' && e.kind != 'F' {
+		x.skipped(x.fifo.skip())
 		e = x.head()
 	}
 	x.status.Store(int32(body[0]))
 	x.rows, x.dropping, x.inGroup = nil, false, 0
-	x.skipped.Store(false)
 	if e == nil {
 		return x.client.send('Z', body)
 	}

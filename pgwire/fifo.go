@@ -17,7 +17,7 @@ type expected struct {
 	portal  *portal
 	copyIn  bool // the server has asked for COPY data
 
-	params  bool // ParameterDescription comes first
+	params bool // ParameterDescription comes first
 
 	// of a Query
 	view   *view
@@ -29,10 +29,11 @@ type expected struct {
 
 // fifo is what was sent and not yet answered, in order. The upstream goroutine pushes, the downstream one pops.
 type fifo struct {
-	mu     sync.Mutex
-	queue  []*expected
-	closed bool
-	empty  *sync.Cond
+	mu       sync.Mutex
+	queue    []*expected
+	skipping bool // an error was answered and no Sync is queued: the server ignores what is pushed until one is
+	closed   bool
+	empty    *sync.Cond
 }
 
 func newFIFO() *fifo {
@@ -41,10 +42,36 @@ func newFIFO() *fifo {
 	return f
 }
 
-func (f *fifo) push(e *expected) {
+// push queues e. It says false where the server will ignore the message and answer nothing.
+func (f *fifo) push(e *expected) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.closed && e.probe != nil {
+		e.probe.fail(errGone)
+	}
+	if f.skipping && e.kind != '!' {
+		if e.kind != 'S' {
+			return false
+		}
+		f.skipping = false
+	}
 	f.queue = append(f.queue, e)
+	return true
+}
+
+// skip drops what the server ignores after an error in the extended protocol: everything before the next Sync, be it queued or still to come.
+func (f *fifo) skip() (dropped []*expected) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(f.queue) > 0 && f.queue[0].kind != 'S' && f.queue[0].kind != '!' {
+		dropped = append(dropped, f.queue[0])
+		f.queue = f.queue[1:]
+	}
+	f.skipping = len(f.queue) == 0
+	if f.skipping {
+		f.empty.Broadcast()
+	}
+	return dropped
 }
 
 // head is the message that the server is answering, or nil.

@@ -3,6 +3,8 @@ package pgwire
 import (
 	"context"
 	"errors"
+	"sync"
+	"time"
 )
 
 var (
@@ -18,7 +20,9 @@ type probe struct {
 	err    error
 	closed int // CloseComplete: the portal's, then the statement's
 	done   chan struct{}
-	over   bool
+	once   sync.Once
+	// pipelined: it runs between the client's own messages and their Sync, so that its failure is one of the client's pipeline.
+	pipelined bool
 }
 
 func (p *probe) row(body []byte) {
@@ -37,30 +41,28 @@ func (p *probe) row(body []byte) {
 }
 
 func (p *probe) fail(err error) {
-	if !p.over {
+	p.once.Do(func() {
 		p.err = err
-		p.finish()
-	}
+		close(p.done)
+	})
 }
 
-func (p *probe) finish() {
-	if !p.over {
-		p.over = true
-		close(p.done)
-	}
-}
+func (p *probe) finish() { p.fail(nil) }
 
 // probeName is the statement and portal of probes; clients do not know it.
-const probeName = "pgveil probe"
+const (
+	probeName    = "pgveil probe"
+	probeTimeout = time.Minute // a client that holds a lock on the system catalogs can make it wait
+)
 
 // query runs a query of ours on the session's own connection, between the client's messages, in its transaction. It is a querier for the upstream
 // goroutine. Where the client's messages since its last Sync are not all answered yet, Flush is used, because a Sync would end the
 // client's implicit transaction.
 func (x *session) query(ctx context.Context, query string, params ...string) ([][][]byte, error) {
-	p := &probe{done: make(chan struct{})}
+	p := &probe{done: make(chan struct{}), pipelined: x.unsynced}
 	push := func(kind byte, body []byte) error {
-		if kind != 'H' {
-			x.fifo.push(&expected{kind: kind, probe: p})
+		if kind != 'H' && !x.fifo.push(&expected{kind: kind, probe: p}) {
+			p.fail(errSkipped)
 		}
 		return x.server.send(kind, body)
 	}
@@ -92,10 +94,14 @@ func (x *session) query(ctx context.Context, query string, params ...string) ([]
 	if err := x.server.w.Flush(); err != nil {
 		return nil, err
 	}
+	timeout := time.NewTimer(probeTimeout)
+	defer timeout.Stop()
 	select {
 	case <-p.done:
 		return p.rows, p.err
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, errGone
+	case <-timeout.C:
+		return nil, &failure{code: "57014", message: "the names in the statement could not be resolved in time"}
 	}
 }

@@ -32,7 +32,7 @@ const (
 // describe reads a RowDescription and decides for each column, by where it comes from or by the name that a plan gave it. It gives nil where
 // nothing is to be done, and the message's body as the client shall see it.
 func (x *session) describe(v *view, plan *sql.Plan, body []byte) (*shown, []byte, error) {
-	if v == nil {
+	if v == nil || len(v.origins) == 0 && plan == nil {
 		return nil, body, nil
 	}
 	c := cursor{b: body}

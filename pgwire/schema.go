@@ -28,10 +28,13 @@ type view struct {
 	names   map[string]*catalog.Column // "schema"."table"."column"
 	tables  map[string]struct{}        // "schema"."table" of protected relations
 	reaches map[uint32]struct{}        // views and children of protected relations
+	lapsed  bool                       // too old to decide by: nothing protected may be shown
 }
 
-func tableKey(schema, table string) string          { return strconv.Quote(schema) + strconv.Quote(table) }
-func columnKey(schema, table, column string) string { return tableKey(schema, table) + strconv.Quote(column) }
+func tableKey(schema, table string) string { return strconv.Quote(schema) + strconv.Quote(table) }
+func columnKey(schema, table, column string) string {
+	return tableKey(schema, table) + strconv.Quote(column)
+}
 
 // protected finds the protected column by what the server calls it, or by its name.
 func (v *view) protected(oid uint32, attnum int16, schema, table, column string) *catalog.Column {
@@ -140,6 +143,18 @@ func (d *database) check(ctx context.Context, snap *catalog.Snapshot, same bool)
 	}
 	d.current, d.fingerprint, d.checked = v, fp, now
 	return v, nil
+}
+
+// lastKnown gives the newest view there is, marked as one that nothing may be shown by; nil where there is none.
+func (d *database) lastKnown() *view {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.current == nil {
+		return nil
+	}
+	v := *d.current
+	v.lapsed = true
+	return &v
 }
 
 func (d *database) query(ctx context.Context, query string, params ...string) ([][][]byte, error) {

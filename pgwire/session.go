@@ -51,9 +51,7 @@ type session struct {
 	inGroup  int    // Executes answered since the last Sync
 	params   map[string]string
 	row      []byte // scratch
-	copying  bool   // the end of COPY data, which may still be queued, comes before what ReadyForQuery answers
-
-	skipped atomic.Bool // the server ignores everything until Sync, and no Sync is queued
+	copying  bool   // a COPY from the client has ended, and the end of its data may still be queued
 }
 
 // open authenticates the client and logs in to the backing database in its name.
@@ -67,7 +65,7 @@ func (s *Server) open(c *wire, st *startup) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(s.ctx)
+	ctx, cancel := context.WithCancel(context.Background()) // a session outlives the order to stop by the time it needs to finish
 	b, err := s.login(ctx, st, keys)
 	if err != nil {
 		cancel()
@@ -118,11 +116,13 @@ func (x *session) run() {
 	var down error
 	go func() { // ends when the server's connection does, which upstream's end closes
 		defer wg.Done()
+		defer func() {
+			x.fifo.close()
+			x.cancel()
+			x.client.conn.SetReadDeadline(time.Now()) // wakes upstream
+		}()
 		defer x.recovered()
 		down = x.downstream()
-		x.fifo.close()
-		x.cancel()
-		x.client.conn.SetReadDeadline(time.Now()) // wakes upstream
 	}()
 	up := func() error { defer x.recovered(); return x.upstream() }()
 	if x.cleanEnd.Load() {
@@ -217,6 +217,9 @@ func (x *session) look() (*view, error) {
 // access is what the session's login role may do with a policy's values.
 func (x *session) access(v *view) func(policy string) (sql.Access, bool) {
 	return func(policy string) (sql.Access, bool) {
+		if v.lapsed {
+			return sql.Access{}, false
+		}
 		p := v.snap.Policy(policy)
 		if p == nil || p.Transform == nil {
 			return sql.Access{}, false

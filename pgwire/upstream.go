@@ -57,7 +57,7 @@ func (x *session) message(kind byte, n int) error {
 	case 'C':
 		return x.closeMessage(body)
 	case 'S':
-		x.unsynced, x.skipping = false, false
+		x.skipping = false
 		return x.pass(&expected{kind: 'S'}, body)
 	case 'H':
 		return x.server.send(kind, body)
@@ -72,10 +72,10 @@ func (x *session) message(kind byte, n int) error {
 
 // pass notes what is expected and sends the message.
 func (x *session) pass(e *expected, body []byte) error {
-	if e.kind != 'S' && e.kind != 'Q' && e.kind != 'F' {
-		x.unsynced = true
+	x.unsynced = e.kind != 'S' && e.kind != 'Q' && e.kind != 'F'
+	if !x.fifo.push(e) && e.kind == 'P' {
+		x.statements.failed(e.stmt)
 	}
-	x.fifo.push(e)
 	return x.server.send(e.kind, body)
 }
 
@@ -113,10 +113,9 @@ func (x *session) refuse(kind byte, name string, err error) error {
 	e.kind = 'P'
 	if kind != 'P' {
 		name = probeName // the client's unnamed statement stays
-	} else {
-		e.stmt = &statement{name: name}
-		x.statements.sent(e.stmt)
 	}
+	e.stmt = &statement{name: name}
+	x.statements.sent(e.stmt)
 	x.skipping = true
 	return x.pass(e, appendInt16(appendString(appendString(nil, name), unparsable), 0))
 }
@@ -143,6 +142,9 @@ type analysis struct {
 func (x *session) analyze(text string) (*analysis, error) {
 	v, err := x.look()
 	if err != nil {
+		if last := x.db.lastKnown(); last != nil && !errors.Is(err, errSkipped) && !last.schema.Mentions(text) {
+			return &analysis{view: last, text: text}, nil
+		}
 		return nil, err
 	}
 	return x.analyzeUnder(v, text)
@@ -334,6 +336,9 @@ func (x *session) statement(name string) (*statement, error) {
 	}
 	v, err := x.look()
 	if err != nil {
+		if !st.flagged && !errors.Is(err, errSkipped) {
+			return st, nil
+		}
 		return nil, err
 	}
 	if v == st.view {
