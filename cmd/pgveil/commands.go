@@ -5,6 +5,6 @@ import "slices"
 // commands is everything pgveil can be told to do, in the order of --help.
 func commands() []command {
 	return slices.Concat(
-		[]command{versionCommand},
+		[]command{devCommand, versionCommand},
 	)
 }
