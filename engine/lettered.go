@@ -1,0 +1,217 @@
+package engine
+
+import "pgveil/engine/ff1"
+
+// lettered is the code of the formats that are digits with a layout: FF1 in radix 10 over the free digits, the first
+// three of the result written as three letters.
+//
+// The letters are the number version·1000 + d in base 26, where d is the three digits and version counts modulo 17:
+// 17·1000 ≤ 26³ = 17,576. So a token keeps the length, says its version, and has letters where a value has digits.
+//
+// What stays as it is goes into the tweak: the leading digits (a country code) and the kept trailing digits.
+type lettered struct {
+	resolved
+	layout layout
+}
+
+const (
+	letters      = 3
+	letteredMark = 17   // ⌊26³/1000⌋
+	perMark      = 1000 // codes of one version
+	maxDigits    = 38   // two halves of 19 digits, each below 2^64
+	leadBytes    = 4    // of the tweak: number of leading digits, and the digits, padded with zeros
+)
+
+// layout is where separators and leading digits may stand.
+type layout interface {
+	// lead returns how many leading digits pass through.
+	lead(src []byte) (int, fault)
+	// check judges what is true of values and tokens alike: total length, first and last character.
+	check(src []byte) fault
+	// separator reports whether src[i] may stand there and passes through.
+	separator(src []byte, i int) bool
+}
+
+// reading is a value or token taken apart.
+type reading struct {
+	digit [maxDigits]byte
+	n     int // digits in all
+	lead  int
+	mark  int
+}
+
+func (l *lettered) derive(k *versionKey, key func(int) []byte) error {
+	c, err := ff1.New(key(32))
+	if err != nil {
+		return err
+	}
+	k.plans = make([]*ff1.Plan, l.max-l.keep+1)
+	for free := l.min - l.keep; free <= l.max-l.keep; free++ {
+		if k.plans[free], err = c.Plan(10, free, leadBytes+l.keep); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read takes src apart. Of a token the mark is read, and the letters become digits again.
+func (l *lettered) read(src []byte, token bool) (r reading, f fault) {
+	if len(src) == 0 {
+		return r, fault{reasonEmpty, -1}
+	}
+	if f = l.layout.check(src); f.reason != "" {
+		return r, f
+	}
+	if r.lead, f = l.layout.lead(src); f.reason != "" {
+		return r, f
+	}
+	code := 0
+	for i, c := range src {
+		lettered := token && r.n >= r.lead && r.n < r.lead+letters
+		switch {
+		case r.n == maxDigits && (c >= '0' && c <= '9' || c >= 'A' && c <= 'Z'):
+			return r, fault{reasonLong, i}
+		case lettered && c >= 'A' && c <= 'Z':
+			code = code*26 + int(c-'A')
+			r.n++
+		case !lettered && c >= '0' && c <= '9':
+			r.digit[r.n] = c - '0'
+			r.n++
+		case l.layout.separator(src, i):
+		default:
+			return r, fault{stray(c), i}
+		}
+	}
+	if n := r.n - r.lead; n < l.min {
+		return r, fault{reasonShort, -1}
+	} else if n > l.max {
+		return r, fault{reasonLong, -1}
+	}
+	if token {
+		r.mark = code / perMark
+		if r.mark >= letteredMark {
+			return r, fault{reasonShape, -1}
+		}
+		area := code % perMark
+		r.digit[r.lead], r.digit[r.lead+1], r.digit[r.lead+2] = byte(area/100), byte(area/10%10), byte(area%10)
+	}
+	return r, fault{}
+}
+
+// cipher runs FF1 over the free digits of r.
+func (l *lettered) cipher(r *reading, k *versionKey, inverse bool) {
+	var tweak [leadBytes + maxDigits]byte
+	tweak[0] = byte(r.lead)
+	copy(tweak[1:leadBytes], r.digit[:r.lead])
+	copy(tweak[leadBytes:], r.digit[r.n-l.keep:r.n])
+	free := r.digit[r.lead : r.n-l.keep]
+	plan, u := k.plans[len(free)], len(free)/2
+	a, b := number(free[:u]), number(free[u:])
+	if inverse {
+		a, b = plan.DecryptPair(a, b, tweak[:leadBytes+l.keep])
+	} else {
+		a, b = plan.EncryptPair(a, b, tweak[:leadBytes+l.keep])
+	}
+	spell(free[:u], a)
+	spell(free[u:], b)
+}
+
+func (l *lettered) token(dst, plain []byte, k *versionKey) ([]byte, fault) {
+	r, f := l.read(plain, false)
+	if f.reason != "" {
+		return dst, f
+	}
+	l.cipher(&r, k, false)
+	d := r.digit[r.lead:]
+	code := k.mark*perMark + int(d[0])*100 + int(d[1])*10 + int(d[2])
+	i := 0
+	for _, c := range plain {
+		if c >= '0' && c <= '9' {
+			switch i - r.lead {
+			case 0:
+				c = 'A' + byte(code/(26*26))
+			case 1:
+				c = 'A' + byte(code/26%26)
+			case 2:
+				c = 'A' + byte(code%26)
+			default:
+				c = '0' + r.digit[i]
+			}
+			i++
+		}
+		dst = append(dst, c)
+	}
+	return dst, fault{}
+}
+
+func (l *lettered) plain(dst, token []byte, keys *keySet) ([]byte, fault) {
+	r, f := l.read(token, true)
+	if f.reason != "" {
+		return dst, f
+	}
+	k := keys.mark(r.mark)
+	if k == nil {
+		return dst, fault{reasonVersion, -1}
+	}
+	l.cipher(&r, k, true)
+	i := 0
+	for _, c := range token {
+		if c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' {
+			c = '0' + r.digit[i]
+			i++
+		}
+		dst = append(dst, c)
+	}
+	return dst, fault{}
+}
+
+func (l *lettered) mark(token []byte) (int, bool) {
+	r, f := l.read(token, true)
+	return r.mark, f.reason == ""
+}
+
+func (l *lettered) masked(dst, plain []byte, _ string) ([]byte, fault) {
+	r, f := l.read(plain, false)
+	if f.reason != "" {
+		return dst, f
+	}
+	return appendLast4(dst, plain, r.n), fault{}
+}
+
+func (l *lettered) tokenLen(n int) int { return n }
+
+// number is the value of digits, most significant first.
+func number(d []byte) (n uint64) {
+	for _, x := range d {
+		n = n*10 + uint64(x)
+	}
+	return n
+}
+
+// spell is the inverse of number for a given length.
+func spell(d []byte, n uint64) {
+	for i := len(d) - 1; i >= 0; i-- {
+		q := n / 10
+		d[i] = byte(n - q*10)
+		n = q
+	}
+}
+
+// appendLast4 appends src, which has n digits, with a star for each but the last four.
+func appendLast4(dst, src []byte, n int) []byte {
+	for _, c := range src {
+		if c >= '0' && c <= '9' {
+			if n > 4 {
+				c = '*'
+			}
+			n--
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+// guardLetter is the guard of formats whose tokens begin with an upper-case letter and whose values begin with a digit.
+func guardLetter(column string) string {
+	return "(" + column + ` COLLATE "C" >= 'A' AND ` + column + ` COLLATE "C" < '[')`
+}

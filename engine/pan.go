@@ -1,0 +1,279 @@
+package engine
+
+import (
+	"math"
+
+	"pgveil/engine/ff1"
+)
+
+// panFormat is a payment card number (ISO/IEC 7812-1): 12 to 19 digits that pass the Luhn check and begin with 2 to 6,
+// the digits of the payment networks, with single spaces or hyphens between digits.
+//
+// A token begins with 0, 1, 7, 8 or 9 and fails the Luhn check with residue 1 + version mod 9, so it is never a card
+// number. The last four digits stay by default.
+var panFormat = format{
+	info: FormatInfo{
+		Name: "pan", Method: FF1, Mask: "last4", Shape: "9999999999999999",
+		Description: "payment card number, 12 to 19 digits; the last four stay, the token never passes the Luhn check",
+	},
+	masks: []string{"last4", "fixed"}, versions: 9,
+	keep: 4, keeps: true, sized: true, least: 12, min: 12, max: 19, leastFree: 4, domain: panDomain,
+	guard: func(column string) string {
+		c := column + ` COLLATE "C"`
+		return "((" + c + " >= '7' AND " + c + " < ':') OR (" + c + " >= '0' AND " + c + " < '2'))"
+	},
+	newCode: func(r resolved) code { return newPAN(r) },
+}
+
+// maxPANBytes is 19 digits with a separator between each.
+const maxPANBytes = 2*19 - 1
+
+// panDomain counts the card numbers with given kept digits: five first digits, one digit decided by the Luhn check.
+func panDomain(free int) uint64 {
+	if free < 2 {
+		return 0
+	}
+	return 5 * pow10(free-2)
+}
+
+// pan is the code of panFormat. The free digits are those before the kept ones. All of them but the last, which the
+// Luhn residue decides, are ranked to a number below 5·10^(free−2), and that is enciphered by FF1 over two or four
+// numerals of the smallest sufficient radix, with cycle walking. The tweak is the number of digits and the kept ones.
+type pan struct {
+	resolved
+	rank [maxDigits]struct { // by free digits
+		domain uint64 // 5·10^(free−2)
+		first  uint64 // 10^(free−2): what the first digit counts
+		half   uint64 // the size of one half of FF1's domain
+	}
+}
+
+func newPAN(r resolved) *pan {
+	c := &pan{resolved: r}
+	for free := r.min - r.keep; free <= r.max-r.keep; free++ {
+		rank := &c.rank[free]
+		rank.domain, rank.first = panDomain(free), pow10(free-2)
+		radix, n := panNumerals(rank.domain)
+		rank.half = uint64(radix)
+		if n == 4 {
+			rank.half *= uint64(radix)
+		}
+	}
+	return c
+}
+
+// panNumerals returns the smallest radix whose square, or above 2^32 fourth power, is at least the domain.
+func panNumerals(domain uint64) (radix, n int) {
+	r, n := uint64(math.Sqrt(float64(domain))), 2
+	if domain > 1<<32 {
+		r, n = uint64(math.Sqrt(math.Sqrt(float64(domain)))), 4
+	}
+	size := func(r uint64) uint64 {
+		if n == 4 {
+			return r * r * r * r // domain ≤ 5·10^15: far below 2^64
+		}
+		return r * r
+	}
+	for r = max(r, 2) - 1; size(r) < domain; r++ { // the square root is only where to begin: integers decide
+	}
+	return int(r), n
+}
+
+func (c *pan) derive(k *versionKey, key func(int) []byte) error {
+	f, err := ff1.New(key(32))
+	if err != nil {
+		return err
+	}
+	k.plans = make([]*ff1.Plan, c.max-c.keep+1)
+	for free := c.min - c.keep; free <= c.max-c.keep; free++ {
+		radix, n := panNumerals(c.rank[free].domain)
+		if k.plans[free], err = f.Plan(radix, n, 1+c.keep); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cardDigits is a value or token taken apart.
+type cardDigits struct {
+	digit [19]byte
+	n     int
+}
+
+func (c *pan) read(src []byte) (d cardDigits, f fault) {
+	if len(src) == 0 {
+		return d, fault{reasonEmpty, -1}
+	}
+	separated := true // no separator may come first, last, or behind another
+	for i, b := range src {
+		switch {
+		case b >= '0' && b <= '9':
+			if d.n == len(d.digit) {
+				return d, fault{reasonLong, i}
+			}
+			d.digit[d.n] = b - '0'
+			d.n++
+			separated = false
+		case b != ' ' && b != '-':
+			return d, fault{stray(b), i}
+		case separated:
+			return d, fault{reasonSeparator, i}
+		default:
+			separated = true
+		}
+	}
+	switch {
+	case separated:
+		return d, fault{reasonSeparator, len(src) - 1}
+	case d.n < c.min:
+		return d, fault{reasonShort, -1}
+	case d.n > c.max:
+		return d, fault{reasonLong, -1}
+	}
+	return d, fault{}
+}
+
+// doubled is what a digit counts in every second place from the right: the digit sum of its double.
+var doubled = [10]byte{0, 2, 4, 6, 8, 1, 3, 5, 7, 9}
+
+// halved is the inverse of doubled.
+var halved = [10]byte{0, 5, 1, 6, 2, 7, 3, 8, 4, 9}
+
+// residue is the Luhn sum modulo 10 (ISO/IEC 7812-1 annex B): 0 for a card number.
+func (d *cardDigits) residue() int {
+	sum := 0
+	for i := d.n - 1; i >= 0; i -= 2 {
+		sum += int(d.digit[i])
+	}
+	for i := d.n - 2; i >= 0; i -= 2 {
+		sum += int(doubled[d.digit[i]])
+	}
+	return sum % 10
+}
+
+// settle sets digit i such that the residue is as wanted. Exactly one digit does that: doubled is a permutation.
+func (d *cardDigits) settle(i, residue int) {
+	d.digit[i] = 0
+	need := (residue - d.residue() + 10) % 10
+	if (d.n-i)%2 == 1 {
+		d.digit[i] = byte(need)
+	} else {
+		d.digit[i] = halved[need]
+	}
+}
+
+// The first digit of a token stands for the first digit of a value: 01789 for 23456.
+var (
+	tokenFirst = [5]byte{0, 1, 7, 8, 9}
+	firstRank  = [10]byte{0: 0, 1: 1, 2: 0, 3: 1, 4: 2, 5: 3, 6: 4, 7: 2, 8: 3, 9: 4}
+)
+
+func valueFirst(d byte) bool { return d >= 2 && d <= 6 }
+
+// cipher replaces the free digits but the last: it ranks them, runs FF1, and writes the result with the given digits
+// in the first place.
+func (c *pan) cipher(d *cardDigits, k *versionKey, inverse bool) {
+	free := d.n - c.keep
+	rank, plan := &c.rank[free], k.plans[free]
+	var tweak [1 + 19]byte
+	tweak[0] = byte(d.n)
+	copy(tweak[1:], d.digit[free:d.n])
+	x := uint64(firstRank[d.digit[0]])*rank.first + number(d.digit[1:free-1])
+	for {
+		a, b := x/rank.half, x%rank.half
+		if inverse {
+			a, b = plan.DecryptPair(a, b, tweak[:1+c.keep])
+		} else {
+			a, b = plan.EncryptPair(a, b, tweak[:1+c.keep])
+		}
+		// Cycle walking ends: FF1 permutes, and the cycle through x comes back to x, which is in the domain.
+		if x = a*rank.half + b; x < rank.domain {
+			break
+		}
+	}
+	first := x / rank.first
+	spell(d.digit[1:free-1], x-first*rank.first)
+	if inverse {
+		d.digit[0] = byte(first) + 2
+	} else {
+		d.digit[0] = tokenFirst[first]
+	}
+}
+
+func (c *pan) token(dst, plain []byte, k *versionKey) ([]byte, fault) {
+	d, f := c.value(plain)
+	if f.reason != "" {
+		return dst, f
+	}
+	c.cipher(&d, k, false)
+	d.settle(d.n-c.keep-1, 1+k.mark)
+	return d.render(dst, plain), fault{}
+}
+
+// value reads a clear card number.
+func (c *pan) value(plain []byte) (cardDigits, fault) {
+	d, f := c.read(plain)
+	switch {
+	case f.reason != "":
+	case !valueFirst(d.digit[0]):
+		f = fault{"no payment card number begins with this digit (2 to 6 do)", 0}
+	case d.residue() != 0:
+		f = fault{"it fails the Luhn check", -1}
+	}
+	return d, f
+}
+
+func (c *pan) plain(dst, token []byte, keys *keySet) ([]byte, fault) {
+	d, m, f := c.marked(token)
+	if f.reason != "" {
+		return dst, f
+	}
+	k := keys.mark(m)
+	if k == nil {
+		return dst, fault{reasonVersion, -1}
+	}
+	c.cipher(&d, k, true)
+	d.settle(d.n-c.keep-1, 0)
+	return d.render(dst, token), fault{}
+}
+
+// marked reads a token and its mark.
+func (c *pan) marked(token []byte) (cardDigits, int, fault) {
+	d, f := c.read(token)
+	if f.reason != "" {
+		return d, 0, f
+	}
+	residue := d.residue()
+	if valueFirst(d.digit[0]) || residue == 0 {
+		return d, 0, fault{reasonShape, -1}
+	}
+	return d, residue - 1, fault{}
+}
+
+func (c *pan) mark(token []byte) (int, bool) {
+	_, m, f := c.marked(token)
+	return m, f.reason == ""
+}
+
+// render appends the digits in the layout of src.
+func (d *cardDigits) render(dst, src []byte) []byte {
+	i := 0
+	for _, c := range src {
+		if c >= '0' && c <= '9' {
+			c = '0' + d.digit[i]
+			i++
+		}
+		dst = append(dst, c)
+	}
+	return dst
+}
+
+func (c *pan) masked(dst, plain []byte, _ string) ([]byte, fault) {
+	d, f := c.value(plain)
+	if f.reason != "" {
+		return dst, f
+	}
+	return appendLast4(dst, plain, d.n), fault{}
+}
+
+func (c *pan) tokenLen(n int) int { return n }
