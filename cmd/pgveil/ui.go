@@ -252,3 +252,9 @@ func (u *ui) consent(question string) bool {
 	answer, _ := bufio.NewReader(u.in).ReadString('\n')
 	return strings.EqualFold(strings.TrimSpace(answer), "y") || strings.EqualFold(strings.TrimSpace(answer), "yes")
 }
+
+// interactive says whether somebody is there to answer.
+func (u *ui) interactive() bool {
+	f, ok := u.in.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
