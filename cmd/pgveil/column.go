@@ -22,8 +22,11 @@ pgveil column protect sales.invoices card card --database erp`,
 		name: "column release", args: "TABLE COLUMN", min: 2, max: 2,
 		summary: "stop protecting a column that holds no tokens any more",
 		example: "pgveil column release customers ssn --yes",
-		flags:   []cli.Flag{databaseFlag, yesFlag},
-		run:     withControl(columnRelease),
+		flags: []cli.Flag{
+			databaseFlag, yesFlag,
+			&cli.BoolFlag{Name: "force", Usage: "release it with its tokens in it: every role will see them as they are"},
+		},
+		run: withControl(columnRelease),
 	},
 	{
 		name:    "column list",
@@ -58,7 +61,7 @@ func columnRelease(ctx context.Context, c *call, p *control) error {
 	if err := c.sure("Stop protecting " + schema + "." + table + "." + c.arg(1) + "?"); err != nil {
 		return err
 	}
-	if err := p.store.Release(ctx, c.database(p), schema, table, c.arg(1)); err != nil {
+	if err := p.store.Release(ctx, c.database(p), schema, table, c.arg(1), c.Bool("force")); err != nil {
 		return err
 	}
 	if err := p.record(ctx, "column release", "", schema+"."+table+"."+c.arg(1)); err != nil {

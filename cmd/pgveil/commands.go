@@ -5,6 +5,8 @@ import "slices"
 // commands is everything pgveil can be told to do, in the order of --help.
 func commands() []command {
 	return slices.Concat(
-		[]command{devCommand, versionCommand},
+		[]command{devCommand, serveCommand, migrateCommand},
+		keyCommands, policyCommands, columnCommands, roleCommands, replicateCommands,
+		[]command{versionCommand},
 	)
 }

@@ -10,15 +10,34 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	// After the first signal the shutdown is under way; a second one ends the process the hard way.
-	context.AfterFunc(ctx, stop)
-	os.Exit(run(ctx, os.Args, newUI(os.Stdin, os.Stdout, os.Stderr)))
+	os.Exit(run(untilSignal(), os.Args, newUI(os.Stdin, os.Stdout, os.Stderr)))
 }
+
+// untilSignal returns a context that SIGINT and SIGTERM end, for a shutdown in order. Somebody who asks again
+// after a while gets the end at once. A repetition within seconds is no request: timeout(1) and shells send one
+// signal to the process and the same to its group.
+func untilSignal() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() { // ends with the process
+		<-signals
+		cancel()
+		began := time.Now()
+		for range signals {
+			if time.Since(began) > impatience {
+				os.Exit(exitFailure)
+			}
+		}
+	}()
+	return ctx
+}
+
+const impatience = 3 * time.Second
 
 // run executes one command line and returns the exit code.
 func run(ctx context.Context, argv []string, u *ui) int {

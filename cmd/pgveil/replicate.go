@@ -185,7 +185,9 @@ func (t columnTokenizer) Append(dst, plain []byte) ([]byte, error) {
 	return t.policy.Transform.AppendToken(dst, plain, t.policy.ColumnVersion)
 }
 
-func (t columnTokenizer) MaxTokenLen(plainLen int) int { return t.policy.Transform.MaxTokenLen(plainLen) }
+func (t columnTokenizer) MaxTokenLen(plainLen int) int {
+	return t.policy.Transform.MaxTokenLen(plainLen)
+}
 
 func replicateList(ctx context.Context, c *call, p *control) error {
 	replicas, err := p.store.Replicas(ctx)
