@@ -1,0 +1,5 @@
+package replication_test
+
+const childStream = "PGVEIL_TEST_REPLICATION_STREAM"
+
+func runChild() {}
