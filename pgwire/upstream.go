@@ -283,6 +283,9 @@ func parameterTypes(plan *sql.Plan, types []uint32) error {
 	return nil
 }
 
+// maxPortals is how many portals are remembered before those of past transactions are forgotten.
+const maxPortals = 64
+
 // bind handles Bind: the values of parameters become tokens.
 func (x *session) bind(body []byte) error {
 	c := cursor{b: body}
@@ -306,6 +309,9 @@ func (x *session) bind(body []byte) error {
 		if body, err = x.bindValues(st, body, &c); err != nil {
 			return x.refuse('B', "", err)
 		}
+	}
+	if len(x.portals) > maxPortals && x.status.Load() == 'I' && !x.unsynced {
+		clear(x.portals) // they ended with their transactions
 	}
 	x.portals[portalName] = p
 	if err := x.pass(&expected{kind: 'B', portal: p}, body); err != nil {
