@@ -379,6 +379,9 @@ func (x *session) bindValues(st *statement, body []byte, c *cursor) ([]byte, err
 	start := len(body) - len(c.b)
 	out := append(make([]byte, 0, len(body)+64), body[:start]...)
 	n := c.count()
+	if c.bad {
+		return nil, errMalformed
+	}
 	out = appendInt16(out, n)
 	for i := 1; i <= n; i++ {
 		v, null := c.value()
