@@ -41,7 +41,9 @@ type reading struct {
 }
 
 func (l *lettered) derive(k *versionKey, key func(int) []byte) error {
-	c, err := ff1.New(key(32))
+	aes := key(32)
+	c, err := ff1.New(aes)
+	clear(aes)
 	if err != nil {
 		return err
 	}

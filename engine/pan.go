@@ -80,7 +80,9 @@ func panNumerals(domain uint64) (radix, n int) {
 }
 
 func (c *pan) derive(k *versionKey, key func(int) []byte) error {
-	f, err := ff1.New(key(32))
+	aes := key(32)
+	f, err := ff1.New(aes)
+	clear(aes)
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,9 @@ const maxPrefix = 5
 func (k *versionKey) seal(key func(int) []byte) (err error) {
 	k.prefix = strconv.AppendInt([]byte{'t'}, int64(k.version), 10)
 	k.prefix = append(k.prefix, '_')
-	k.siv, err = siv.New(key(64))
+	pair := key(64)
+	k.siv, err = siv.New(pair)
+	clear(pair)
 	return err
 }
 

@@ -22,7 +22,7 @@ type lanes struct {
 var lanesPool = sync.Pool{New: func() any { return new(lanes) }}
 
 // EncryptPairs enciphers the pairs (a[i], b[i]) in place as EncryptPair does, with the tweaks one behind the other in
-// tweaks: len(a)·TweakLen bytes. It panics where EncryptPair would, and for slices that do not fit together. It
+// tweaks. It panics where EncryptPair would, and for slices that do not fit together. It
 // allocates nothing.
 func (p *Plan) EncryptPairs(a, b []uint64, tweaks []byte) { p.pairs(a, b, tweaks, false) }
 
