@@ -1,0 +1,188 @@
+package catalog_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"pgveil/catalog"
+	"pgveil/internal/pgtest"
+)
+
+func TestAddRoleMakesALoginThatWorks(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	name := `Role "x" '` + in.database // a name that must be quoted everywhere
+	in.dropRole(name)
+	must(t, in.AddRole(t.Context(), name, password("first-pw")))
+	dial(t, as(t, in.dsn, name, "first-pw"))
+	first, ok := in.snapshot().Verifier(name)
+	if !ok {
+		t.Fatal("the role has no verifier")
+	}
+	var stored string
+	must(t, in.super.QueryRow(t.Context(), `SELECT rolpassword FROM pg_authid WHERE rolname = $1`, name).Scan(&stored))
+	if stored != first {
+		t.Error("the catalog's verifier is not the one PostgreSQL has")
+	}
+	must(t, in.AddRole(t.Context(), name, password("second-pw")))
+	dial(t, as(t, in.dsn, name, "second-pw"))
+	if conn, err := pgx.Connect(t.Context(), as(t, in.dsn, name, "first-pw")); err == nil {
+		conn.Close(t.Context())
+		t.Error("the first password still works")
+	}
+	if second, _ := in.snapshot().Verifier(name); second == first {
+		t.Error("the verifier did not change with the password")
+	}
+}
+
+func TestAddRoleKeepsAnExistingRoleAsItIs(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	name := in.role("NOLOGIN CREATEDB CONNECTION LIMIT 3")
+	must(t, in.AddRole(t.Context(), name, password("pw")))
+	var kept bool
+	must(t, in.super.QueryRow(t.Context(), `SELECT NOT rolcanlogin AND rolcreatedb AND rolconnlimit = 3 FROM pg_roles WHERE rolname = $1`, name).Scan(&kept))
+	if !kept {
+		t.Error("AddRole changed more than the password")
+	}
+}
+
+func TestBadRolesAndGrantsAreRefused(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	in.policy("ssn", "ssn")
+	role := in.role("")
+	ctx := t.Context()
+	wantCode(t, in.AddRole(ctx, "", password("x")), catalog.CodeInvalid, "name of a role")
+	wantCode(t, in.AddRole(ctx, "pg_read_all_data", password("x")), catalog.CodeInvalid, "name of a role")
+	wantCode(t, in.AddRole(ctx, role, password("")), catalog.CodeInvalid, "needs a password")
+	wantCode(t, in.ImportRole(ctx, role, "not-a-verifier"), catalog.CodeInvalid, "not a SCRAM-SHA-256 verifier")
+	wantCode(t, in.Grant(ctx, "nobody-"+role, catalog.Reveal, "ssn"), catalog.CodeUnknown, "unknown role")
+	wantCode(t, in.Grant(ctx, role, catalog.Reveal, "nowhere"), catalog.CodeUnknown, "unknown policy")
+	wantCode(t, in.Grant(ctx, role, "read", "ssn"), catalog.CodeInvalid, `"read" is not an action`)
+	wantCode(t, in.Revoke(ctx, role, catalog.Mask, "ssn"), catalog.CodeUnknown, "holds no mask")
+}
+
+func TestImportRoleTakesTheClustersOwnVerifier(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	name := in.role("LOGIN PASSWORD 'pw'")
+	var stored string
+	must(t, in.super.QueryRow(t.Context(), `SELECT rolpassword FROM pg_authid WHERE rolname = $1`, name).Scan(&stored))
+	must(t, in.ImportRole(t.Context(), name, stored))
+	if got, ok := in.snapshot().Verifier(name); !ok || got != stored {
+		t.Error("the imported verifier is not in the snapshot")
+	}
+	wantCode(t, in.ImportRole(t.Context(), "nobody-"+name, stored), catalog.CodeUnknown, "unknown role")
+}
+
+func TestGrantsAreExactAndRevoked(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	in.policy("ssn", "ssn")
+	in.policy("email", "email")
+	role, other := in.role(""), in.role("")
+	must(t, in.Grant(t.Context(), role, catalog.Mask, "ssn"))
+	epoch := in.snapshot().CatalogEpoch()
+	must(t, in.Grant(t.Context(), role, catalog.Mask, "ssn"))
+	s := in.snapshot()
+	if s.CatalogEpoch() != epoch {
+		t.Error("granting again is a change")
+	}
+	for _, r := range []string{role, other, "nobody", ""} {
+		for _, a := range append(catalog.Actions(), "") {
+			for _, p := range []string{"ssn", "email", ""} {
+				if got, want := s.May(r, a, p), r == role && a == catalog.Mask && p == "ssn"; got != want {
+					t.Errorf("May(%q, %q, %q) = %v", r, a, p, got)
+				}
+			}
+		}
+	}
+	must(t, in.Revoke(t.Context(), role, catalog.Mask, "ssn"))
+	if in.snapshot().May(role, catalog.Mask, "ssn") {
+		t.Error("a revoked grant still holds")
+	}
+}
+
+func TestGrantsAreInheritedAsPostgreSQLInherits(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	in.policy("ssn", "ssn")
+	group, middle, leaf := in.role(""), in.role(""), in.role("")
+	noinherit, below, super := in.role("NOINHERIT"), in.role(""), in.role("SUPERUSER")
+	for _, edge := range [][2]string{{group, middle}, {middle, leaf}, {group, noinherit}, {noinherit, below}, {group, super}} {
+		in.exec(`GRANT ` + edge[0] + ` TO ` + edge[1])
+	}
+	must(t, in.Grant(t.Context(), group, catalog.Reveal, "ssn"))
+	s := in.snapshot()
+	for role, want := range map[string]bool{group: true, middle: true, leaf: true, noinherit: false, below: false, super: false} {
+		if got := s.May(role, catalog.Reveal, "ssn"); got != want {
+			t.Errorf("role %s (group %s, middle %s, leaf %s, noinherit %s, below %s, super %s): May = %v, want %v",
+				role, group, middle, leaf, noinherit, below, super, got, want)
+		}
+		var has bool
+		must(t, in.super.QueryRow(t.Context(), `SELECT pg_has_role($1, $2, 'USAGE')`, role, group).Scan(&has))
+		if role != super && has != want {
+			t.Errorf("PostgreSQL says %v for %s, the test %v", has, role, want)
+		}
+	}
+	before := s.Epoch()
+	in.exec(`REVOKE ` + middle + ` FROM ` + leaf)
+	if s = in.snapshot(); s.May(leaf, catalog.Reveal, "ssn") || s.Epoch() <= before {
+		t.Error("a membership taken away directly is not seen, or did not move the epoch")
+	}
+	must(t, in.Grant(t.Context(), super, catalog.Reveal, "ssn"))
+	if !in.snapshot().May(super, catalog.Reveal, "ssn") {
+		t.Error("a grant to a superuser by name does not hold")
+	}
+}
+
+func TestInheritanceIsPerMembershipFrom16On(t *testing.T) {
+	t.Parallel()
+	admin := dial(t, pgtest.ServerMajor(t, 17))
+	exec(t, admin, `CREATE ROLE g; CREATE ROLE yes NOINHERIT; CREATE ROLE no; GRANT g TO yes WITH INHERIT TRUE; GRANT g TO no WITH INHERIT FALSE`)
+	edges, err := catalog.Inherited(t.Context(), admin)
+	must(t, err)
+	if !edges["g<-yes"] || edges["g<-no"] {
+		t.Errorf("edges = %v", edges)
+	}
+}
+
+func TestServiceRoleNeedsNoSuperuser(t *testing.T) {
+	t.Parallel()
+	in := install(t)
+	owner := in.role("")
+	service := in.role("LOGIN CREATEROLE PASSWORD 'svc'")
+	in.exec(`GRANT ` + owner + ` TO ` + service)
+	in.exec(`ALTER SCHEMA pgveil OWNER TO ` + service)
+	for _, table := range []string{"root_key", "epoch", "policy", "key", "protected_column", "role", "role_grant", "replica", "audit", "migration"} {
+		in.exec(`ALTER TABLE pgveil.` + table + ` OWNER TO ` + service)
+	}
+	in.exec(`CREATE TABLE t (ssn text)`)
+	in.exec(`CREATE TABLE foreigner (ssn text)`)
+	in.exec(`ALTER TABLE t OWNER TO ` + owner)
+	s := in.open(as(t, in.dsn, service, "svc"))
+	ctx := t.Context()
+	in.policy("ssn", "ssn")
+	must(t, s.Refresh(ctx))
+	role := "svc_" + owner
+	in.dropRole(role)
+	must(t, s.AddRole(ctx, role, password("pw")))
+	must(t, s.AddRole(ctx, role, password("pw2")))
+	must(t, s.Grant(ctx, role, catalog.Reveal, "ssn"))
+	must(t, s.Protect(ctx, in.database, "public", "t", "ssn", "ssn"))
+	must(t, s.Release(ctx, in.database, "public", "t", "ssn", false))
+	wantCode(t, s.Protect(ctx, in.database, "public", "foreigner", "ssn", "ssn"), catalog.CodePrivilege, "foreigner")
+	super := in.role("SUPERUSER")
+	err := s.AddRole(ctx, super, password("pw"))
+	wantCode(t, err, catalog.CodePrivilege, super)
+	if _, ok := fresh(t, s).Verifier(super); ok {
+		t.Error("a verifier was stored for a password that was not set")
+	}
+	var e *catalog.Error
+	if errors.As(err, &e) && e.Hint == "" {
+		t.Error("no hint")
+	}
+}
