@@ -284,8 +284,10 @@ func (t *target) suits(ctx context.Context, tx pgx.Tx, p *Policy) error {
 func (t *target) dependents(ctx context.Context, tx pgx.Tx) error {
 	var generated, policy, index *string
 	err := tx.QueryRow(ctx, `
-		SELECT (SELECT min(o.attname::text) FROM pg_depend d JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
+		SELECT (SELECT min(o.attname::text) FROM pg_depend d
+				LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
 				JOIN pg_attribute o ON o.attrelid = f.adrelid AND o.attnum = f.adnum
+					OR d.classid = 'pg_class'::regclass AND o.attrelid = d.objid AND o.attnum = d.objsubid -- before version 15
 				WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid = $2 AND o.attnum <> $2 AND o.attgenerated <> ''),
 			(SELECT min(y.polname::text) FROM pg_depend d JOIN pg_policy y ON d.classid = 'pg_policy'::regclass AND y.oid = d.objid
 				WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid = $2),
