@@ -61,7 +61,7 @@ func (s *Store) Protect(ctx context.Context, database, schema, table, column, po
 			return err
 		}
 		// The mark is committed while the table is still locked: nobody sees the one without the other.
-		return s.mark(ctx, what, t.place, policy)
+		return s.mark(ctx, what, t.place, p)
 	})
 	if err != nil {
 		return explain(what, err)
@@ -70,9 +70,12 @@ func (s *Store) Protect(ctx context.Context, database, schema, table, column, po
 }
 
 // mark writes the protected column's row.
-func (s *Store) mark(ctx context.Context, what string, at place, policy string) error {
+func (s *Store) mark(ctx context.Context, what string, at place, checked *Policy) error {
 	return s.change(ctx, what, func(ctx context.Context, c *change) error {
-		p, err := c.soundPolicy(ctx, policy)
+		p, err := c.soundPolicy(ctx, checked.Name)
+		if err == nil && p.ID != checked.ID { // dropped and made again since the column was checked under it
+			err = unknown("policy", checked.Name)
+		}
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -110,6 +111,10 @@ func (s *Store) Refresh(ctx context.Context) error {
 	defer s.mu.Unlock()
 	at := time.Now() // before reading: the lease must not outlive what was read
 	c, err := s.read(ctx)
+	var own *Error
+	if err != nil && !errors.As(err, &own) && ctx.Err() == nil {
+		c, err = s.read(ctx) // a kept connection was lost since, and is made again
+	}
 	if err != nil {
 		return err
 	}
