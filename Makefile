@@ -1,0 +1,50 @@
+# `make` prints the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+GO ?= go
+FUZZTIME ?= 10s
+
+help: ## print the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+build: ## build bin/pgveil
+	$(GO) build -trimpath -o bin/pgveil ./cmd/pgveil
+
+static: ## build bin/pgveil linked statically, for an image FROM scratch
+	CGO_ENABLED=1 $(GO) build -trimpath -tags netgo,osusergo -ldflags '-s -w -linkmode external -extldflags "-static"' -o bin/pgveil ./cmd/pgveil
+
+test: ## run the tests; they find or fetch a PostgreSQL themselves
+	$(GO) test ./...
+
+race: ## run the tests under the race detector
+	$(GO) test -race ./...
+
+fuzz: ## run each fuzz target for FUZZTIME (10s)
+	@set -e; for dir in $$(grep -rlE '^func Fuzz' --include=*_test.go . | xargs -n1 dirname | sort -u); do \
+	  for name in $$(grep -rhoE '^func Fuzz[A-Za-z0-9]+' $$dir/*_test.go | sed 's/func //'); do \
+	    echo "$$dir $$name"; $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$dir; done; done
+
+bench: ## run the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+golden: ## accept what the golden tests print now
+	$(GO) test ./sql ./cmd/pgveil -update
+
+vet: ## go vet
+	$(GO) vet ./...
+
+lint: vet ## vet, gofmt and the shell scripts' syntax
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted"; exit 1; fi
+	@for f in script/* .ci/run; do bash -n $$f; done
+
+check: lint ## what CI runs: lint, build and all tests; a skipped test fails
+	$(GO) build ./...
+	script/check
+
+demo: ## start the demonstration
+	$(GO) run ./cmd/pgveil dev
+
+demo-check: build ## start the demonstration, use it as three roles, look for clear values at rest
+	script/demo-check
+
+.PHONY: help build static test race fuzz bench golden vet lint check demo demo-check

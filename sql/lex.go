@@ -1,0 +1,248 @@
+package sql
+
+import (
+	"slices"
+	"strings"
+)
+
+// kind is a lexical class, after the manual's chapter "Lexical Structure".
+type kind uint8
+
+const (
+	word    kind = iota // key word or identifier, not quoted
+	quoted              // "identifier"
+	literal             // any string constant
+	number
+	param // $1
+	symbol
+)
+
+// token is Text[start:end].
+type token struct {
+	kind       kind
+	start, end int
+}
+
+// lex splits text as PostgreSQL's scanner does with standard_conforming_strings = on. White space and comments are left
+// out. It never fails: an unterminated construct runs to the end of the text, where the grammar will refuse it.
+func lex(text string) []token {
+	tokens := make([]token, 0, len(text)/5+4)
+	for i := 0; i < len(text); {
+		c := text[i]
+		switch {
+		case isSpace(c):
+			i++
+		case strings.HasPrefix(text[i:], "--"):
+			i = skipLine(text, i)
+		case strings.HasPrefix(text[i:], "/*"):
+			i = skipComment(text, i)
+		default:
+			t := next(text, i)
+			tokens = append(tokens, t)
+			i = t.end
+		}
+	}
+	return tokens
+}
+
+// next reads the token that starts at i, where no white space or comment does.
+func next(text string, i int) token {
+	c := text[i]
+	switch {
+	case c == '\'':
+		return token{literal, i, endLiteral(text, i, false)}
+	case c == '"':
+		return token{quoted, i, endQuote(text, i+1, '"', false)}
+	case (c == 'e' || c == 'E') && at(text, i+1) == '\'':
+		return token{literal, i, endLiteral(text, i+1, true)}
+	case strings.IndexByte("bBxX", c) >= 0 && at(text, i+1) == '\'':
+		return token{literal, i, endLiteral(text, i+1, false)}
+	case (c == 'u' || c == 'U') && at(text, i+1) == '&' && at(text, i+2) == '\'':
+		return token{literal, i, endLiteral(text, i+2, false)}
+	case (c == 'u' || c == 'U') && at(text, i+1) == '&' && at(text, i+2) == '"':
+		return token{quoted, i, endQuote(text, i+3, '"', false)}
+	case c == '$':
+		return dollar(text, i)
+	case isDigit(c), c == '.' && isDigit(at(text, i+1)):
+		return token{number, i, endNumber(text, i)}
+	case isWordStart(c):
+		j := i + 1
+		for j < len(text) && isWordPart(text[j]) {
+			j++
+		}
+		return token{word, i, j}
+	}
+	return token{symbol, i, i + 1}
+}
+
+func at(text string, i int) byte {
+	if i < len(text) {
+		return text[i]
+	}
+	return 0
+}
+
+func isSpace(c byte) bool {
+	return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f' || c == '\v'
+}
+func isDigit(c byte) bool     { return '0' <= c && c <= '9' }
+func isWordStart(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' || c == '_' || c >= 0x80 }
+func isWordPart(c byte) bool  { return isWordStart(c) || isDigit(c) || c == '$' }
+
+func skipLine(text string, i int) int {
+	if n := strings.IndexAny(text[i:], "\r\n"); n >= 0 {
+		return i + n + 1
+	}
+	return len(text)
+}
+
+// skipComment passes a comment in slashes, which nests.
+func skipComment(text string, i int) int {
+	depth := 0
+	for i < len(text) {
+		switch {
+		case strings.HasPrefix(text[i:], "/*"):
+			depth, i = depth+1, i+2
+		case strings.HasPrefix(text[i:], "*/"):
+			depth, i = depth-1, i+2
+			if depth == 0 {
+				return i
+			}
+		default:
+			i++
+		}
+	}
+	return i
+}
+
+// endQuote gives the index after the closing quote; i is after the opening one. A doubled quote stands for itself.
+func endQuote(text string, i int, quote byte, escapes bool) int {
+	for i < len(text) {
+		switch {
+		case escapes && text[i] == '\\':
+			i += 2
+		case text[i] != quote:
+			i++
+		case at(text, i+1) == quote:
+			i += 2
+		default:
+			return i + 1
+		}
+	}
+	return len(text)
+}
+
+// endLiteral gives the index after a string constant whose opening quote is at i, with its continuations: strings
+// separated by white space that holds a newline are one.
+func endLiteral(text string, i int, escapes bool) int {
+	end := endQuote(text, i+1, '\'', escapes)
+	for {
+		j, newline := end, false
+		for j < len(text) {
+			if isSpace(text[j]) {
+				newline = newline || text[j] == '\n' || text[j] == '\r'
+				j++
+			} else if strings.HasPrefix(text[j:], "--") {
+				j, newline = skipLine(text, j), true
+			} else {
+				break
+			}
+		}
+		if !newline || at(text, j) != '\'' {
+			return end
+		}
+		end = endQuote(text, j+1, '\'', escapes)
+	}
+}
+
+// dollar reads $1, or a dollar-quoted string, or a lone $.
+func dollar(text string, i int) token {
+	j := i + 1
+	if isDigit(at(text, j)) {
+		for isDigit(at(text, j)) {
+			j++
+		}
+		return token{param, i, j}
+	}
+	if isWordStart(at(text, j)) {
+		for j < len(text) && isWordPart(text[j]) && text[j] != '$' {
+			j++
+		}
+	}
+	if at(text, j) != '$' {
+		return token{symbol, i, i + 1}
+	}
+	tag := text[i : j+1]
+	if n := strings.Index(text[j+1:], tag); n >= 0 {
+		return token{literal, i, j + 1 + n + len(tag)}
+	}
+	return token{literal, i, len(text)}
+}
+
+func endNumber(text string, i int) int {
+	for i < len(text) {
+		c := text[i]
+		if isWordPart(c) || c == '.' || (c == '+' || c == '-') && (text[i-1]|0x20) == 'e' && i+1 < len(text) && isDigit(text[i+1]) {
+			// "1..2" is a number and a range in plpgsql alone; a word glued to a number is an error of the grammar's.
+			i++
+			continue
+		}
+		break
+	}
+	return i
+}
+
+// nextWord gives the next maximal run of identifier characters of text at or after i, wherever it stands (in strings and comments
+// too), appended to buf in ASCII lower case, and the index after it. It is empty at the end of the text.
+func nextWord(text string, i int, buf []byte) (w []byte, next int) {
+	for i < len(text) && !isWordPart(text[i]) {
+		i++
+	}
+	w = buf[:0]
+	for i < len(text) && isWordPart(text[i]) {
+		c := text[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		w = append(w, c)
+		i++
+	}
+	return w, i
+}
+
+// mentions tells whether one of the words stands in text.
+func mentions(text string, names ...string) bool {
+	var buf [64]byte
+	for w, i := nextWord(text, 0, buf[:]); len(w) > 0; w, i = nextWord(text, i, buf[:]) {
+		if slices.Contains(names, string(w)) {
+			return true
+		}
+	}
+	return false
+}
+
+// maxOperators bounds what is given to the grammar: its C recursion has no guard, and tens of thousands of chained operators or
+// set operations overflow the stack of the whole process.
+const maxOperators = 2000
+
+// tooComplex tells whether tokens hold more operators, set operations or opening brackets than the grammar can be trusted with.
+func tooComplex(text string, tokens []token) bool {
+	n := 0
+	for _, t := range tokens {
+		switch t.kind {
+		case symbol:
+			if c := text[t.start]; c != ',' && c != ')' && c != ']' && c != '.' && c != ';' {
+				n++
+			}
+		case word:
+			switch strings.ToLower(text[t.start:t.end]) {
+			case "union", "intersect", "except", "not", "join", "case", "and", "or":
+				n++
+			}
+		}
+		if n > maxOperators {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,196 @@
+package sql
+
+import (
+	pg "github.com/pganalyze/pg_query_go/v6"
+)
+
+// utility decides the statements that are neither SELECT nor INSERT, UPDATE or DELETE.
+func (a *analysis) utility(n *pg.Node) error {
+	switch s := n.Node.(type) {
+	case *pg.Node_CopyStmt:
+		return a.copy(s.CopyStmt)
+	case *pg.Node_TransactionStmt, *pg.Node_VariableSetStmt, *pg.Node_VariableShowStmt, *pg.Node_DiscardStmt, *pg.Node_DeallocateStmt,
+		*pg.Node_ListenStmt, *pg.Node_NotifyStmt, *pg.Node_UnlistenStmt, *pg.Node_ClosePortalStmt, *pg.Node_FetchStmt, *pg.Node_CheckPointStmt,
+		*pg.Node_ConstraintsSetStmt, *pg.Node_VacuumStmt, *pg.Node_LockStmt, *pg.Node_TruncateStmt, *pg.Node_GrantStmt, *pg.Node_GrantRoleStmt,
+		*pg.Node_CreateRoleStmt, *pg.Node_AlterRoleStmt, *pg.Node_AlterRoleSetStmt, *pg.Node_DropRoleStmt, *pg.Node_CreatedbStmt, *pg.Node_DropdbStmt,
+		*pg.Node_CreateSchemaStmt, *pg.Node_CreateSeqStmt, *pg.Node_CreateEnumStmt:
+		return nil // no value passes through these
+	case *pg.Node_CreateStmt:
+		return a.createTable(s.CreateStmt)
+	case *pg.Node_ExecuteStmt:
+		return a.execute(s.ExecuteStmt)
+	case *pg.Node_CallStmt:
+		return a.expr(&pg.Node{Node: &pg.Node_FuncCall{FuncCall: s.CallStmt.Funccall}}, &scope{}, "CALL")
+	case *pg.Node_MergeStmt:
+		return a.anyName(n, "MERGE")
+	case *pg.Node_DoStmt:
+		return a.body(n, "DO", true)
+	case *pg.Node_CreateFunctionStmt:
+		return a.body(n, "CREATE FUNCTION", false)
+	case *pg.Node_DropStmt:
+		return a.drop(s.DropStmt)
+	case *pg.Node_CommentStmt, *pg.Node_AlterOwnerStmt:
+		return nil
+	case *pg.Node_DeclareCursorStmt:
+		return a.readOnly(s.DeclareCursorStmt.Query, "DECLARE CURSOR")
+	case *pg.Node_PrepareStmt:
+		return a.readOnly(s.PrepareStmt.Query, "PREPARE")
+	}
+	return a.anyName(n, "this statement")
+}
+
+func (a *analysis) refuseRelation(rel *Relation, how string) *Refusal {
+	name := rel.Name
+	for _, c := range rel.Columns {
+		if c.Policy != "" {
+			return refuse("Connect to the backing database directly, where the column holds tokens.", "column %q of relation %q is protected, and the relation %s", c.Name, name, how)
+		}
+	}
+	return refuse("Connect to the backing database directly, where the columns hold tokens.", "relation %q %s", name, how)
+}
+
+// anyName refuses a statement that names a protected relation, or one that shows it, or that calls a function of ours.
+func (a *analysis) anyName(n *pg.Node, what string) error {
+	var err error
+	visit(n.ProtoReflect(), func(m any) bool {
+		switch x := m.(type) {
+		case *pg.RangeVar:
+			if rel := a.relations[Name{x.Schemaname, x.Relname}]; rel != nil && (rel.Reaches || rel.protected()) {
+				err = refuseAt(x.Location, a.refuseRelation(rel, "is named by "+what+", which is not supported yet"))
+			}
+		case *pg.FuncCall:
+			if isOurs(x) {
+				err = refuseAt(x.Location, refuse("Use it in SELECT, INSERT or UPDATE, with a constant or a parameter.", "%s in %s is not supported", last(x.Funcname), what))
+			} else if why := a.Schema.Unsafe(last(x.Funcname)); why != "" && a.Views {
+				err = refuseAt(x.Location, refuse("Connect to the backing database directly, where the columns hold tokens.", "function %q in %s is not supported: %s", last(x.Funcname), what, why))
+			}
+		}
+		return err == nil
+	})
+	return err
+}
+
+// anyText refuses a statement in which a string mentions something protected: code that runs later, or names that are kept as strings.
+func (a *analysis) anyText(n *pg.Node, what string) error {
+	var err error
+	visit(n.ProtoReflect(), func(m any) bool {
+		if s, ok := m.(*pg.String); ok && a.Schema.Names(s.Sval) {
+			err = refuse("Connect to the backing database directly, where the columns hold tokens.",
+				"something protected is named by %s, which is not supported yet", what)
+		}
+		return err == nil
+	})
+	return err
+}
+
+// body refuses code that names something protected; run says that it runs now, so that it must not run SQL we cannot see.
+func (a *analysis) body(n *pg.Node, what string, run bool) error {
+	if err := a.anyName(n, what); err != nil {
+		return err
+	}
+	if err := a.anyText(n, what); err != nil {
+		return err
+	}
+	if !run || !a.Views {
+		return nil
+	}
+	var err error
+	visit(n.ProtoReflect(), func(m any) bool {
+		if s, ok := m.(*pg.String); ok && mentions(s.Sval, "execute") {
+			err = refuse("Send its statements one by one.", "%s with dynamic SQL is not supported for a role that may reveal or mask", what)
+		}
+		return err == nil
+	})
+	return err
+}
+
+// createTable allows a new table whose name a protected one has elsewhere; what it is made from must not be protected.
+func (a *analysis) createTable(s *pg.CreateStmt) error {
+	rest := &pg.CreateStmt{TableElts: s.TableElts, InhRelations: s.InhRelations, Partbound: s.Partbound, OfTypename: s.OfTypename}
+	var err error
+	visit(rest.ProtoReflect(), func(m any) bool {
+		switch x := m.(type) {
+		case *pg.RangeVar:
+			if rel := a.relations[Name{x.Schemaname, x.Relname}]; rel != nil && (rel.Reaches || rel.protected()) {
+				err = refuseAt(x.Location, a.refuseRelation(rel, "is named by CREATE TABLE, which is not supported yet"))
+			}
+		case *pg.FuncCall:
+			if isOurs(x) {
+				err = refuseAt(x.Location, refuse("Store the token itself.", "%s in a table's definition is not supported", last(x.Funcname)))
+			}
+		}
+		return err == nil
+	})
+	return err
+}
+
+// readOnly allows a statement around a query to roles that see tokens only.
+func (a *analysis) readOnly(query *pg.Node, what string) error {
+	if query.GetSelectStmt() == nil || modifies(query) {
+		return a.anyName(query, what)
+	}
+	if a.Views {
+		return a.anyName(query, what)
+	}
+	_, err := a.query(query, &scope{}, client)
+	return err
+}
+
+// drop refuses to drop a protected relation or one that shows it.
+func (a *analysis) drop(s *pg.DropStmt) error {
+	for _, name := range dropped(s) {
+		if rel := a.relations[name]; rel != nil && (rel.Reaches || rel.protected()) {
+			return a.refuseRelation(rel, "is named by DROP, which is not supported yet")
+		}
+	}
+	return nil
+}
+
+// dropped are the relations that DROP TABLE, VIEW and the like name.
+func dropped(s *pg.DropStmt) []Name {
+	switch s.RemoveType {
+	case pg.ObjectType_OBJECT_TABLE, pg.ObjectType_OBJECT_VIEW, pg.ObjectType_OBJECT_MATVIEW, pg.ObjectType_OBJECT_FOREIGN_TABLE:
+	default:
+		return nil
+	}
+	var names []Name
+	for _, o := range s.Objects {
+		p := path(o.GetList().GetItems())
+		switch {
+		case len(p) == 1:
+			names = append(names, Name{Name: p[0]})
+		case len(p) > 1:
+			names = append(names, Name{Schema: p[len(p)-2], Name: p[len(p)-1]})
+		}
+	}
+	return names
+}
+
+// execute looks at the parameters of EXECUTE: what it runs was analyzed by PREPARE.
+func (a *analysis) execute(s *pg.ExecuteStmt) error {
+	return a.exprs(s.Params, &scope{}, "EXECUTE")
+}
+
+// copy allows COPY TO for a role that sees tokens in every column; every other COPY of a protected relation is refused.
+func (a *analysis) copy(s *pg.CopyStmt) error {
+	if s.Query != nil {
+		if a.Views {
+			return a.anyName(s.Query, "COPY")
+		}
+		_, err := a.query(s.Query, &scope{}, hidden)
+		return err
+	}
+	rel := a.relations[Name{s.Relation.GetSchemaname(), s.Relation.GetRelname()}]
+	if rel == nil {
+		return nil
+	}
+	if s.IsFrom && (rel.protected() || rel.Reaches) || !s.IsFrom && rel.Reaches && a.Views {
+		return refuseAt(s.Relation.Location, a.refuseRelation(rel, "is named by COPY, which is not supported yet"))
+	}
+	for _, c := range rel.Columns {
+		if a.seen(column{policy: c.Policy}) {
+			return refuseAt(s.Relation.Location, refuse("Use SELECT.", "column %q of relation %q is protected and COPY of it is not supported yet", c.Name, rel.Name))
+		}
+	}
+	return nil
+}
