@@ -148,11 +148,6 @@ func power(radix, n int) *big.Int {
 	return new(big.Int).Exp(big.NewInt(int64(radix)), big.NewInt(int64(n)), nil)
 }
 
-// Len returns the number of numerals, Radix the radix and TweakLen the bytes of a tweak.
-func (p *Plan) Len() int      { return p.n }
-func (p *Plan) Radix() int    { return int(p.radix) }
-func (p *Plan) TweakLen() int { return p.tweakLen }
-
 // Encrypt enciphers the numerals of src into dst (Algorithm 7). Both have the plan's length and may be the same slice.
 // It allocates nothing for halves up to 2^96. A numeral that is not below the radix is a *NumeralError.
 func (p *Plan) Encrypt(dst, src []uint16, tweak []byte) error {
