@@ -44,6 +44,10 @@ type Store struct {
 	current atomic.Pointer[held]
 	lease   time.Duration
 
+	// changing is held for the length of a change and guards what follows.
+	changing sync.Mutex
+	changer  *pgx.Conn // nil until the first change
+
 	// mu is held for the length of a refresh and guards what follows.
 	mu         sync.Mutex
 	links      map[string]*pgx.Conn // by database; "" is the control-plane database
@@ -87,8 +91,14 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	return s, nil
 }
 
-// Close closes the connections. It waits for a refresh under way.
+// Close closes the connections. It waits for a change or refresh under way.
 func (s *Store) Close() {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if s.changer != nil {
+		closeConn(s.changer)
+		s.changer = nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name := range s.links {
