@@ -41,7 +41,9 @@ type reading struct {
 }
 
 func (l *lettered) derive(k *versionKey, key func(int) []byte) error {
-	c, err := ff1.New(key(32))
+	aes := key(32)
+	c, err := ff1.New(aes)
+	clear(aes)
 	if err != nil {
 		return err
 	}
@@ -98,30 +100,42 @@ func (l *lettered) read(src []byte, token bool) (r reading, f fault) {
 	return r, fault{}
 }
 
-// cipher runs FF1 over the free digits of r.
-func (l *lettered) cipher(r *reading, k *versionKey, inverse bool) {
-	var tweak [leadBytes + maxDigits]byte
-	tweak[0] = byte(r.lead)
+// maxTweak bounds the tweak in bytes.
+const maxTweak = leadBytes + maxDigits
+
+// prepare returns what FF1 runs over: the plan, the halves, and in tweak, from its start, the tweak.
+func (l *lettered) prepare(r *reading, k *versionKey, tweak []byte) (plan *ff1.Plan, a, b uint64) {
+	tweak[0], tweak[1], tweak[2], tweak[3] = byte(r.lead), 0, 0, 0
 	copy(tweak[1:leadBytes], r.digit[:r.lead])
 	copy(tweak[leadBytes:], r.digit[r.n-l.keep:r.n])
 	free := r.digit[r.lead : r.n-l.keep]
-	plan, u := k.plans[len(free)], len(free)/2
-	a, b := number(free[:u]), number(free[u:])
-	if inverse {
-		a, b = plan.DecryptPair(a, b, tweak[:leadBytes+l.keep])
-	} else {
-		a, b = plan.EncryptPair(a, b, tweak[:leadBytes+l.keep])
-	}
+	u := len(free) / 2
+	return k.plans[len(free)], number(free[:u]), number(free[u:])
+}
+
+// finish puts the halves that FF1 returned in the place of the free digits.
+func (l *lettered) finish(r *reading, a, b uint64) {
+	free := r.digit[r.lead : r.n-l.keep]
+	u := len(free) / 2
 	spell(free[:u], a)
 	spell(free[u:], b)
 }
+
+func (l *lettered) tweakLen() int { return leadBytes + l.keep }
 
 func (l *lettered) token(dst, plain []byte, k *versionKey) ([]byte, fault) {
 	r, f := l.read(plain, false)
 	if f.reason != "" {
 		return dst, f
 	}
-	l.cipher(&r, k, false)
+	var tweak [maxTweak]byte
+	p, a, b := l.prepare(&r, k, tweak[:])
+	a, b = p.EncryptPair(a, b, tweak[:l.tweakLen()])
+	l.finish(&r, a, b)
+	return l.renderToken(dst, plain, &r, k), fault{}
+}
+
+func (l *lettered) renderToken(dst, plain []byte, r *reading, k *versionKey) []byte {
 	d := r.digit[r.lead:]
 	code := k.mark*perMark + int(d[0])*100 + int(d[1])*10 + int(d[2])
 	i := 0
@@ -141,19 +155,34 @@ func (l *lettered) token(dst, plain []byte, k *versionKey) ([]byte, fault) {
 		}
 		dst = append(dst, c)
 	}
-	return dst, fault{}
+	return dst
 }
 
 func (l *lettered) plain(dst, token []byte, keys *keySet) ([]byte, fault) {
-	r, f := l.read(token, true)
+	r, k, f := l.readToken(token, keys)
 	if f.reason != "" {
 		return dst, f
 	}
+	var tweak [maxTweak]byte
+	p, a, b := l.prepare(&r, k, tweak[:])
+	a, b = p.DecryptPair(a, b, tweak[:l.tweakLen()])
+	l.finish(&r, a, b)
+	return r.renderPlain(dst, token), fault{}
+}
+
+func (l *lettered) readToken(token []byte, keys *keySet) (reading, *versionKey, fault) {
+	r, f := l.read(token, true)
+	if f.reason != "" {
+		return r, nil, f
+	}
 	k := keys.mark(r.mark)
 	if k == nil {
-		return dst, fault{reasonVersion, -1}
+		return r, nil, fault{reasonVersion, -1}
 	}
-	l.cipher(&r, k, true)
+	return r, k, fault{}
+}
+
+func (r *reading) renderPlain(dst, token []byte) []byte {
 	i := 0
 	for _, c := range token {
 		if c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' {
@@ -162,7 +191,62 @@ func (l *lettered) plain(dst, token []byte, keys *keySet) ([]byte, fault) {
 		}
 		dst = append(dst, c)
 	}
-	return dst, fault{}
+	return dst
+}
+
+func (l *lettered) tokens(dst []byte, ends []int, values [][]byte, k *versionKey) ([]byte, []int, fault) {
+	for len(values) > 0 {
+		var r [ff1.Lanes]reading
+		var w lanes
+		w.tweakLen = l.tweakLen()
+		n, f := min(ff1.Lanes, len(values)), fault{}
+		for i, v := range values[:n] {
+			if r[i], f = l.read(v, false); f.reason != "" {
+				n = i
+				break
+			}
+			w.plan[i], w.a[i], w.b[i] = l.prepare(&r[i], k, w.tweak(i))
+		}
+		w.run(n, false)
+		for i, v := range values[:n] {
+			l.finish(&r[i], w.a[i], w.b[i])
+			dst = l.renderToken(dst, v, &r[i], k)
+			ends = append(ends, len(dst))
+		}
+		if f.reason != "" {
+			return dst, ends, f
+		}
+		values = values[n:]
+	}
+	return dst, ends, fault{}
+}
+
+func (l *lettered) plains(dst []byte, ends []int, tokens [][]byte, keys *keySet) ([]byte, []int, fault) {
+	for len(tokens) > 0 {
+		var r [ff1.Lanes]reading
+		var w lanes
+		w.tweakLen = l.tweakLen()
+		n, f := min(ff1.Lanes, len(tokens)), fault{}
+		for i, v := range tokens[:n] {
+			var k *versionKey
+			if r[i], k, f = l.readToken(v, keys); f.reason != "" {
+				n = i
+				break
+			}
+			w.plan[i], w.a[i], w.b[i] = l.prepare(&r[i], k, w.tweak(i))
+		}
+		w.run(n, true)
+		for i, v := range tokens[:n] {
+			l.finish(&r[i], w.a[i], w.b[i])
+			dst = r[i].renderPlain(dst, v)
+			ends = append(ends, len(dst))
+		}
+		if f.reason != "" {
+			return dst, ends, f
+		}
+		tokens = tokens[n:]
+	}
+	return dst, ends, fault{}
 }
 
 func (l *lettered) mark(token []byte) (int, bool) {

@@ -80,7 +80,9 @@ func panNumerals(domain uint64) (radix, n int) {
 }
 
 func (c *pan) derive(k *versionKey, key func(int) []byte) error {
-	f, err := ff1.New(key(32))
+	aes := key(32)
+	f, err := ff1.New(aes)
+	clear(aes)
 	if err != nil {
 		return err
 	}
@@ -170,26 +172,32 @@ var (
 
 func valueFirst(d byte) bool { return d >= 2 && d <= 6 }
 
-// cipher replaces the free digits but the last: it ranks them, runs FF1, and writes the result with the given digits
-// in the first place.
-func (c *pan) cipher(d *cardDigits, k *versionKey, inverse bool) {
+// prepare ranks the free digits but the last and returns what FF1 runs over: the plan, the halves of the rank, and in
+// tweak, from its start, the tweak.
+func (c *pan) prepare(d *cardDigits, k *versionKey, tweak []byte) (plan *ff1.Plan, a, b uint64) {
 	free := d.n - c.keep
-	rank, plan := &c.rank[free], k.plans[free]
-	var tweak [1 + 19]byte
+	rank := &c.rank[free]
 	tweak[0] = byte(d.n)
 	copy(tweak[1:], d.digit[free:d.n])
 	x := uint64(firstRank[d.digit[0]])*rank.first + number(d.digit[1:free-1])
-	for {
-		a, b := x/rank.half, x%rank.half
+	return k.plans[free], x / rank.half, x % rank.half
+}
+
+func (c *pan) tweakLen() int { return 1 + c.keep }
+
+// finish puts what FF1 returned in the place of the free digits but the last. Where it is outside the domain FF1 goes
+// on: the walk ends, because FF1 permutes, and the cycle through the rank comes back to it, which is in the domain.
+func (c *pan) finish(d *cardDigits, plan *ff1.Plan, a, b uint64, tweak []byte, inverse bool) {
+	free := d.n - c.keep
+	rank := &c.rank[free]
+	x := a*rank.half + b
+	for x >= rank.domain {
 		if inverse {
-			a, b = plan.DecryptPair(a, b, tweak[:1+c.keep])
+			a, b = plan.DecryptPair(a, b, tweak)
 		} else {
-			a, b = plan.EncryptPair(a, b, tweak[:1+c.keep])
+			a, b = plan.EncryptPair(a, b, tweak)
 		}
-		// Cycle walking ends: FF1 permutes, and the cycle through x comes back to x, which is in the domain.
-		if x = a*rank.half + b; x < rank.domain {
-			break
-		}
+		x = a*rank.half + b
 	}
 	first := x / rank.first
 	spell(d.digit[1:free-1], x-first*rank.first)
@@ -205,9 +213,96 @@ func (c *pan) token(dst, plain []byte, k *versionKey) ([]byte, fault) {
 	if f.reason != "" {
 		return dst, f
 	}
-	c.cipher(&d, k, false)
+	var buf [maxTweak]byte
+	p, a, b := c.prepare(&d, k, buf[:])
+	tweak := buf[:c.tweakLen()]
+	a, b = p.EncryptPair(a, b, tweak)
+	c.finish(&d, p, a, b, tweak, false)
 	d.settle(d.n-c.keep-1, 1+k.mark)
 	return d.render(dst, plain), fault{}
+}
+
+func (c *pan) plain(dst, token []byte, keys *keySet) ([]byte, fault) {
+	d, k, f := c.readToken(token, keys)
+	if f.reason != "" {
+		return dst, f
+	}
+	var buf [maxTweak]byte
+	p, a, b := c.prepare(&d, k, buf[:])
+	tweak := buf[:c.tweakLen()]
+	a, b = p.DecryptPair(a, b, tweak)
+	c.finish(&d, p, a, b, tweak, true)
+	d.settle(d.n-c.keep-1, 0)
+	return d.render(dst, token), fault{}
+}
+
+func (c *pan) readToken(token []byte, keys *keySet) (cardDigits, *versionKey, fault) {
+	d, m, f := c.marked(token)
+	if f.reason != "" {
+		return d, nil, f
+	}
+	k := keys.mark(m)
+	if k == nil {
+		return d, nil, fault{reasonVersion, -1}
+	}
+	return d, k, fault{}
+}
+
+func (c *pan) tokens(dst []byte, ends []int, values [][]byte, k *versionKey) ([]byte, []int, fault) {
+	for len(values) > 0 {
+		var d [ff1.Lanes]cardDigits
+		var w lanes
+		w.tweakLen = c.tweakLen()
+		n, f := min(ff1.Lanes, len(values)), fault{}
+		for i, v := range values[:n] {
+			if d[i], f = c.value(v); f.reason != "" {
+				n = i
+				break
+			}
+			w.plan[i], w.a[i], w.b[i] = c.prepare(&d[i], k, w.tweak(i))
+		}
+		w.run(n, false)
+		for i, v := range values[:n] {
+			c.finish(&d[i], w.plan[i], w.a[i], w.b[i], w.tweak(i)[:w.tweakLen], false)
+			d[i].settle(d[i].n-c.keep-1, 1+k.mark)
+			dst = d[i].render(dst, v)
+			ends = append(ends, len(dst))
+		}
+		if f.reason != "" {
+			return dst, ends, f
+		}
+		values = values[n:]
+	}
+	return dst, ends, fault{}
+}
+
+func (c *pan) plains(dst []byte, ends []int, tokens [][]byte, keys *keySet) ([]byte, []int, fault) {
+	for len(tokens) > 0 {
+		var d [ff1.Lanes]cardDigits
+		var w lanes
+		w.tweakLen = c.tweakLen()
+		n, f := min(ff1.Lanes, len(tokens)), fault{}
+		for i, v := range tokens[:n] {
+			var k *versionKey
+			if d[i], k, f = c.readToken(v, keys); f.reason != "" {
+				n = i
+				break
+			}
+			w.plan[i], w.a[i], w.b[i] = c.prepare(&d[i], k, w.tweak(i))
+		}
+		w.run(n, true)
+		for i, v := range tokens[:n] {
+			c.finish(&d[i], w.plan[i], w.a[i], w.b[i], w.tweak(i)[:w.tweakLen], true)
+			d[i].settle(d[i].n-c.keep-1, 0)
+			dst = d[i].render(dst, v)
+			ends = append(ends, len(dst))
+		}
+		if f.reason != "" {
+			return dst, ends, f
+		}
+		tokens = tokens[n:]
+	}
+	return dst, ends, fault{}
 }
 
 // value reads a clear card number.
@@ -221,20 +316,6 @@ func (c *pan) value(plain []byte) (cardDigits, fault) {
 		f = fault{"it fails the Luhn check", -1}
 	}
 	return d, f
-}
-
-func (c *pan) plain(dst, token []byte, keys *keySet) ([]byte, fault) {
-	d, m, f := c.marked(token)
-	if f.reason != "" {
-		return dst, f
-	}
-	k := keys.mark(m)
-	if k == nil {
-		return dst, fault{reasonVersion, -1}
-	}
-	c.cipher(&d, k, true)
-	d.settle(d.n-c.keep-1, 0)
-	return d.render(dst, token), fault{}
 }
 
 // marked reads a token and its mark.
