@@ -57,22 +57,23 @@ func (l *lettered) derive(k *versionKey, key func(int) []byte) error {
 }
 
 // read takes src apart. Of a token the mark is read, and the letters become digits again.
-func (l *lettered) read(src []byte, token bool) (r reading, f fault) {
+func (l *lettered) read(r *reading, src []byte, token bool) (f fault) {
+	r.n, r.mark = 0, 0
 	if len(src) == 0 {
-		return r, fault{reasonEmpty, -1}
+		return fault{reasonEmpty, -1}
 	}
 	if f = l.layout.check(src); f.reason != "" {
-		return r, f
+		return f
 	}
 	if r.lead, f = l.layout.lead(src); f.reason != "" {
-		return r, f
+		return f
 	}
 	code := 0
 	for i, c := range src {
 		lettered := token && r.n >= r.lead && r.n < r.lead+letters
 		switch {
 		case r.n == maxDigits && (c >= '0' && c <= '9' || c >= 'A' && c <= 'Z'):
-			return r, fault{reasonLong, i}
+			return fault{reasonLong, i}
 		case lettered && c >= 'A' && c <= 'Z':
 			code = code*26 + int(c-'A')
 			r.n++
@@ -81,23 +82,23 @@ func (l *lettered) read(src []byte, token bool) (r reading, f fault) {
 			r.n++
 		case l.layout.separator(src, i):
 		default:
-			return r, fault{stray(c), i}
+			return fault{stray(c), i}
 		}
 	}
 	if n := r.n - r.lead; n < l.min {
-		return r, fault{reasonShort, -1}
+		return fault{reasonShort, -1}
 	} else if n > l.max {
-		return r, fault{reasonLong, -1}
+		return fault{reasonLong, -1}
 	}
 	if token {
 		r.mark = code / perMark
 		if r.mark >= letteredMark {
-			return r, fault{reasonShape, -1}
+			return fault{reasonShape, -1}
 		}
 		area := code % perMark
 		r.digit[r.lead], r.digit[r.lead+1], r.digit[r.lead+2] = byte(area/100), byte(area/10%10), byte(area%10)
 	}
-	return r, fault{}
+	return fault{}
 }
 
 // maxTweak bounds the tweak in bytes.
@@ -124,8 +125,8 @@ func (l *lettered) finish(r *reading, a, b uint64) {
 func (l *lettered) tweakLen() int { return leadBytes + l.keep }
 
 func (l *lettered) token(dst, plain []byte, k *versionKey) ([]byte, fault) {
-	r, f := l.read(plain, false)
-	if f.reason != "" {
+	var r reading
+	if f := l.read(&r, plain, false); f.reason != "" {
 		return dst, f
 	}
 	var tweak [maxTweak]byte
@@ -138,28 +139,26 @@ func (l *lettered) token(dst, plain []byte, k *versionKey) ([]byte, fault) {
 func (l *lettered) renderToken(dst, plain []byte, r *reading, k *versionKey) []byte {
 	d := r.digit[r.lead:]
 	code := k.mark*perMark + int(d[0])*100 + int(d[1])*10 + int(d[2])
-	i := 0
-	for _, c := range plain {
-		if c >= '0' && c <= '9' {
-			switch i - r.lead {
-			case 0:
-				c = 'A' + byte(code/(26*26))
-			case 1:
-				c = 'A' + byte(code/26%26)
-			case 2:
-				c = 'A' + byte(code%26)
-			default:
-				c = '0' + r.digit[i]
-			}
-			i++
+	area := [letters]byte{'A' + byte(code/(26*26)), 'A' + byte(code/26%26), 'A' + byte(code%26)}
+	n, i := len(dst), 0
+	dst = append(dst, plain...)
+	for j, c := range dst[n:] {
+		if c < '0' || c > '9' {
+			continue
 		}
-		dst = append(dst, c)
+		if i >= r.lead && i < r.lead+letters {
+			dst[n+j] = area[i-r.lead]
+		} else {
+			dst[n+j] = '0' + r.digit[i]
+		}
+		i++
 	}
 	return dst
 }
 
 func (l *lettered) plain(dst, token []byte, keys *keySet) ([]byte, fault) {
-	r, k, f := l.readToken(token, keys)
+	var r reading
+	k, f := l.readToken(&r, token, keys)
 	if f.reason != "" {
 		return dst, f
 	}
@@ -170,26 +169,25 @@ func (l *lettered) plain(dst, token []byte, keys *keySet) ([]byte, fault) {
 	return r.renderPlain(dst, token), fault{}
 }
 
-func (l *lettered) readToken(token []byte, keys *keySet) (reading, *versionKey, fault) {
-	r, f := l.read(token, true)
-	if f.reason != "" {
-		return r, nil, f
+func (l *lettered) readToken(r *reading, token []byte, keys *keySet) (*versionKey, fault) {
+	if f := l.read(r, token, true); f.reason != "" {
+		return nil, f
 	}
 	k := keys.mark(r.mark)
 	if k == nil {
-		return r, nil, fault{reasonVersion, -1}
+		return nil, fault{reasonVersion, -1}
 	}
-	return r, k, fault{}
+	return k, fault{}
 }
 
 func (r *reading) renderPlain(dst, token []byte) []byte {
-	i := 0
-	for _, c := range token {
+	n, i := len(dst), 0
+	dst = append(dst, token...)
+	for j, c := range dst[n:] {
 		if c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' {
-			c = '0' + r.digit[i]
+			dst[n+j] = '0' + r.digit[i]
 			i++
 		}
-		dst = append(dst, c)
 	}
 	return dst
 }
@@ -201,7 +199,7 @@ func (l *lettered) tokens(dst []byte, ends []int, values [][]byte, k *versionKey
 		w.tweakLen = l.tweakLen()
 		n, f := min(ff1.Lanes, len(values)), fault{}
 		for i, v := range values[:n] {
-			if r[i], f = l.read(v, false); f.reason != "" {
+			if f = l.read(&r[i], v, false); f.reason != "" {
 				n = i
 				break
 			}
@@ -229,7 +227,7 @@ func (l *lettered) plains(dst []byte, ends []int, tokens [][]byte, keys *keySet)
 		n, f := min(ff1.Lanes, len(tokens)), fault{}
 		for i, v := range tokens[:n] {
 			var k *versionKey
-			if r[i], k, f = l.readToken(v, keys); f.reason != "" {
+			if k, f = l.readToken(&r[i], v, keys); f.reason != "" {
 				n = i
 				break
 			}
@@ -250,13 +248,14 @@ func (l *lettered) plains(dst []byte, ends []int, tokens [][]byte, keys *keySet)
 }
 
 func (l *lettered) mark(token []byte) (int, bool) {
-	r, f := l.read(token, true)
+	var r reading
+	f := l.read(&r, token, true)
 	return r.mark, f.reason == ""
 }
 
 func (l *lettered) masked(dst, plain []byte, _ string) ([]byte, fault) {
-	r, f := l.read(plain, false)
-	if f.reason != "" {
+	var r reading
+	if f := l.read(&r, plain, false); f.reason != "" {
 		return dst, f
 	}
 	return appendLast4(dst, plain, r.n), fault{}

@@ -22,8 +22,9 @@ type contender struct {
 	run    func(n int) bool
 }
 
-// BenchmarkRatios times everything in turn, many times over, so that what else the machine does hits all alike, and
-// reports for each the median of its time a value in units of the chain timed beside it:
+// BenchmarkRatios times everything in turn, many times over, and reports for each the median of its time a value in
+// units of the chain timed beside it. A neighbour on the same core slows batches more than the chain, which waits most
+// of the time: the figures are worth keeping only from a quiet machine.
 //
 //	go test -run '^$' -bench Ratios ./engine
 func BenchmarkRatios(b *testing.B) {
