@@ -321,9 +321,12 @@ func (d *dev) openBacking(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	k := &keeper{config: config, log: d.log, cluster: c}
+	k.config.Port = c.Port()
+	k.start()
 	d.onClose(func(ctx context.Context) error {
 		d.ui.step("stopping PostgreSQL")
-		return c.Stop(ctx)
+		return k.stop(ctx)
 	})
 	if c.Port() != d.state.Port {
 		d.state.Port = c.Port()
