@@ -7,6 +7,6 @@ func commands() []command {
 	return slices.Concat(
 		[]command{devCommand, serveCommand, migrateCommand},
 		keyCommands, policyCommands, columnCommands, roleCommands, replicateCommands,
-		[]command{versionCommand},
+		[]command{doctorCommand, versionCommand},
 	)
 }

@@ -24,14 +24,6 @@ import (
 	"pgveil/internal/cluster"
 )
 
-func TestMain(m *testing.M) {
-	// The tests run pgveil as a person would: as a process. The test binary is that process, too.
-	if os.Getenv(asCommand) != "" {
-		main()
-	}
-	os.Exit(m.Run())
-}
-
 const asCommand = "PGVEIL_TEST_AS_COMMAND"
 
 // A running is a pgveil dev that a test started.

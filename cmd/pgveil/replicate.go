@@ -112,18 +112,9 @@ func (p *control) createStream(ctx context.Context, r catalog.Replica, marks []r
 	config := p.streamConfig(r, nil, nil)
 	config.Schema, config.Tables, config.Marks, config.Readers = r.Schema, r.Tables, marks, readers
 	if err := replication.Create(ctx, config); err != nil && !errors.Is(err, replication.ErrStreamExists) {
-		return hinted(err)
+		return err
 	}
 	return p.store.CreateReplica(ctx, r)
-}
-
-// hinted gives replication's refusals their hint and exit code.
-func hinted(err error) error {
-	var refused *replication.Refused
-	if errors.As(err, &refused) {
-		return &failure{code: exitFailure, err: err, help: refused.Hint}
-	}
-	return err
 }
 
 // streamConfig is what replication needs to know of the rest of the program.
@@ -251,7 +242,7 @@ func replicateDrop(ctx context.Context, c *call, p *control) error {
 	}
 	err = replication.Drop(ctx, p.streamConfig(replicas[i], nil, nil), replication.DropOptions{KeepSource: c.Bool("keep-source")})
 	if err != nil && !errors.Is(err, replication.ErrUnknownStream) {
-		return hinted(err)
+		return err
 	}
 	if err := p.store.DropReplica(ctx, name); err != nil {
 		return err
