@@ -5,6 +5,8 @@ import (
 	"net"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"pgveil/audit"
 )
 
 // A frontEnd serves clients on a listener until its context ends and its sessions are drained.
@@ -20,4 +22,4 @@ func (noFrontEnd) Collector() prometheus.Collector {
 	return prometheus.NewGauge(prometheus.GaugeOpts{Name: "pgveil_wire_absent"})
 }
 
-func (n *node) newFrontEnd(*auditLog) (frontEnd, error) { return noFrontEnd{}, nil }
+func (n *node) newFrontEnd(*audit.Log) (frontEnd, error) { return noFrontEnd{}, nil }

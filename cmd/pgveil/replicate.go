@@ -88,10 +88,10 @@ func replicateCreate(ctx context.Context, c *call, p *control) error {
 		marks = append(marks, m)
 	}
 	r := catalog.Replica{Name: c.arg(0), SourceDSN: source, Database: c.database(p), Schema: schema, Tables: tables}
-	if err := p.createStream(ctx, r, marks, c.StringSlice("reader")); err != nil {
-		return err
-	}
-	if err := p.record(ctx, "replicate create "+r.Name, "", ""); err != nil {
+	err = p.audited(ctx, "replicate create "+r.Name, "", "", func() error {
+		return p.createStream(ctx, r, marks, c.StringSlice("reader"))
+	})
+	if err != nil {
 		return err
 	}
 	t := newTable("stream", "database", "schema", "tables")
@@ -240,14 +240,15 @@ func replicateDrop(ctx context.Context, c *call, p *control) error {
 	if err := c.sure("End stream " + name + "?"); err != nil {
 		return err
 	}
-	err = replication.Drop(ctx, p.streamConfig(replicas[i], nil, nil), replication.DropOptions{KeepSource: c.Bool("keep-source")})
-	if err != nil && !errors.Is(err, replication.ErrUnknownStream) {
-		return err
-	}
-	if err := p.store.DropReplica(ctx, name); err != nil {
-		return err
-	}
-	if err := p.record(ctx, "replicate drop "+name, "", ""); err != nil {
+	err = p.audited(ctx, "replicate drop "+name, "", "", func() error {
+		options := replication.DropOptions{KeepSource: c.Bool("keep-source")}
+		err := replication.Drop(ctx, p.streamConfig(replicas[i], nil, nil), options)
+		if err != nil && !errors.Is(err, replication.ErrUnknownStream) {
+			return err
+		}
+		return p.store.DropReplica(ctx, name)
+	})
+	if err != nil {
 		return err
 	}
 	c.ui.say("stream %s dropped; its tables stay", name)

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/term"
 
+	"pgveil/audit"
 	"pgveil/catalog"
 	"pgveil/engine"
 	"pgveil/internal/secret"
@@ -106,6 +107,7 @@ func classify(err error) (code int, help string) {
 	var key *keyring.Error
 	var policy *engine.PolicyError
 	var refused *replication.Refused
+	var log *audit.Error
 	switch {
 	case errors.As(err, &f):
 		return f.code, f.help
@@ -119,6 +121,8 @@ func classify(err error) (code int, help string) {
 		return exitFailure, policy.Hint
 	case errors.As(err, &refused):
 		return exitFailure, refused.Hint
+	case errors.As(err, &log):
+		return exitFailure, log.Hint
 	case errors.As(err, &pg) && (pg.Code == "42501" || strings.HasPrefix(pg.Code, "28")): // no privilege; login refused
 		return exitDenied, pg.Hint
 	case errors.As(err, &connect):
@@ -152,6 +156,7 @@ func (u *ui) step(format string, args ...any) {
 type table struct {
 	columns []string
 	rows    [][]any
+	bare    bool // without a heading: what follows what was printed before
 }
 
 func newTable(columns ...string) *table { return &table{columns: columns} }
@@ -168,7 +173,9 @@ func (u *ui) print(t *table) error {
 	for _, c := range t.columns {
 		line = append(line, strings.ToUpper(strings.ReplaceAll(c, "_", " ")))
 	}
-	fmt.Fprintln(w, strings.Join(line, "\t"))
+	if !t.bare {
+		fmt.Fprintln(w, strings.Join(line, "\t"))
+	}
 	for _, row := range t.rows {
 		line = line[:0]
 		for _, v := range row {
