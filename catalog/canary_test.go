@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -64,15 +65,13 @@ func TestNoErrorOrLogShowsASecret(t *testing.T) {
 	fmt.Fprintf(&said, "%+v %#v", fresh(t, s).Alarms(), replica)
 	said.WriteString(in.log.String())
 
-	log := pgtest.Server(t).Log()
-	if log != "" {
+	if log := pgtest.Server(t).Log(); log != "" {
 		text, err := os.ReadFile(log)
 		must(t, err)
-		if !strings.Contains(string(text), "DO $pgveil$") && !strings.Contains(string(text), super) {
-			t.Log("the server's log does not show the statement at all")
+		if !strings.Contains(string(text), "DO $pgveil$") {
+			t.Error("the server's log does not show the statement that failed: the search below is in vain")
 		}
-		// The server's log is everybody's: only what this test alone wrote is searched for in it.
-		if strings.Contains(string(text), verifier) || strings.Contains(string(text), "canary-password") {
+		if regexp.MustCompile(`SCRAM-SHA-256\$\d`).Match(text) || strings.Contains(string(text), "canary-password") {
 			t.Error("the server's log shows a verifier or a password")
 		}
 	}
