@@ -62,7 +62,21 @@ func newApplier(s *session, q *queue) *applier {
 		counts: map[byte]int{}, written: *s.c.LSN, position: *s.c.LSN, wrote: time.Now(), batch: &pgconn.Batch{}}
 }
 
+// run applies until something fails. Where a source transaction cannot be applied and the group holds whole ones
+// before it, those are lost with the group; errSingly asks for a session that commits them one by one up to there.
 func (a *applier) run(ctx context.Context) error {
+	err := a.loop(ctx)
+	var h *halt
+	if errors.As(err, &h) && a.open && a.end > a.written && a.leader.singlyTo < a.final {
+		a.leader.singlyTo = a.final
+		return errSingly
+	}
+	return err
+}
+
+var errSingly = errors.New("a transaction cannot be applied; those before it are applied one by one")
+
+func (a *applier) loop(ctx context.Context) error {
 	tick := time.NewTicker(idleTick)
 	defer tick.Stop()
 	for {
@@ -109,7 +123,7 @@ func (a *applier) item(ctx context.Context, i item) error {
 		if a.open {
 			a.end, a.commit = m.TransactionEndLSN, m.CommitTime
 		}
-		if a.groupOps >= maxGroupOps {
+		if a.groupOps >= maxGroupOps || m.CommitLSN <= a.leader.singlyTo {
 			return a.settle(ctx)
 		}
 		return nil

@@ -12,14 +12,18 @@ import (
 // it (PostgreSQL manual, COPY, "Text Format").
 type copyTransformer struct {
 	w          io.Writer
-	tokenizers []Tokenizer // by field; nil passes
-	each       func(rows int64) error
+	tokenizers []Tokenizer      // by field; nil passes
+	each       func(rows int64) // called now and then, with the rows so far
 
 	rest  []byte // an unfinished row
 	out   []byte
 	plain []byte
 	rows  int64
+	told  int64 // to each
 }
+
+// eachRows is the number of rows between two calls of each.
+const eachRows = 500
 
 // fieldError says which field of which row could not be transformed.
 type fieldError struct {
@@ -59,7 +63,11 @@ func (c *copyTransformer) Write(p []byte) (int, error) {
 	if _, err := c.w.Write(c.out); err != nil {
 		return 0, err
 	}
-	return n, c.each(c.rows)
+	if c.rows-c.told >= eachRows {
+		c.told = c.rows
+		c.each(c.rows)
+	}
+	return n, nil
 }
 
 func (c *copyTransformer) row(line []byte) error {

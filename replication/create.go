@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -53,6 +54,7 @@ type creation struct {
 	src, dst   *pgx.Conn
 	tokenizers map[string]Tokenizer
 	system     pglogrepl.IdentifySystemResult
+	same       bool // source and target are one database
 }
 
 // existing returns the tables of a stream whose creation stopped at Protect, nil if there is no such stream, and
@@ -119,18 +121,30 @@ func (c *creation) make(ctx context.Context) ([]*table, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.makeTarget(ctx, dstTx, tables); err != nil {
-		return nil, err
+	// In one database the target would wait for the source's new schema; elsewhere nothing is left at the source
+	// unless the target is ready.
+	if c.same {
+		if err := srcTx.Commit(ctx); err != nil {
+			return nil, sqlError("commit at the source", err)
+		}
 	}
 	state := &checkpoint{Slot: c.cfg.slot(), Publication: c.cfg.slot(), Published: published, Schema: c.cfg.Schema,
-		SourceDatabase: c.src.Config().Database, SystemID: c.system.SystemID, Timeline: c.system.Timeline, Tables: tables}
-	if err := saveStream(ctx, dstTx, c.cfg.Name, state); err != nil {
-		return nil, err
+		SourceDatabase: c.system.DBName, SystemID: c.system.SystemID, Timeline: c.system.Timeline, Tables: tables}
+	err = c.makeTarget(ctx, dstTx, tables)
+	if err == nil {
+		err = saveStream(ctx, dstTx, c.cfg.Name, state)
 	}
-	// The source first: a publication without a stream is taken over by the next Create, a stream without a
-	// publication would have to be mended by hand.
-	if err := srcTx.Commit(ctx); err != nil {
-		return nil, sqlError("commit at the source", err)
+	switch {
+	case err != nil && c.same:
+		_, dropErr := c.src.Exec(ctx, `DROP PUBLICATION `+quoteName(c.cfg.slot()))
+		return nil, errors.Join(err, sqlError("drop the publication again", dropErr))
+	case err != nil:
+		return nil, err
+	case !c.same:
+		// The source first: a publication without a stream is taken over by the next Create.
+		if err := srcTx.Commit(ctx); err != nil {
+			return nil, sqlError("commit at the source", err)
+		}
 	}
 	return tables, sqlError("commit at the target", dstTx.Commit(ctx))
 }
@@ -182,8 +196,7 @@ func (c *creation) match(ctx context.Context, tx pgx.Tx) ([]*table, error) {
 	if err != nil {
 		return nil, sqlError("list the source's tables", err)
 	}
-	same, err := c.sameDatabase(ctx)
-	if err != nil {
+	if c.same, err = c.sameDatabase(ctx); err != nil {
 		return nil, err
 	}
 	var oids []uint32
@@ -202,7 +215,7 @@ func (c *creation) match(ctx context.Context, tx pgx.Tx) ([]*table, error) {
 			if slices.Contains(oids, f.OID) {
 				continue
 			}
-			if same && f.Schema == c.cfg.Schema {
+			if c.same && f.Schema == c.cfg.Schema {
 				return nil, &Refused{Reason: fmt.Sprintf("pattern %q matches the replica's own schema %q", text, f.Schema),
 					Hint: "in one database, the replica needs a schema that no pattern matches"}
 			}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -255,40 +256,7 @@ INSERT INTO people VALUES (2001, E'tab\t new\nline \\ back', E'odd\t\n\\\r', '',
 // same compares the people of both sides row by row, tokenizing the source's.
 func (f *fixture) same() {
 	f.t.Helper()
-	read := func(c *pgx.Conn, schema string, tokens bool) map[int64]string {
-		rows, err := c.Query(f.t.Context(), `SELECT id, name, ssn, email::text, born::text, score::text, doc FROM `+schema+`.people`)
-		if err != nil {
-			f.t.Fatal(err)
-		}
-		defer rows.Close()
-		m := map[int64]string{}
-		for rows.Next() {
-			var id int64
-			v := make([]*string, 6)
-			if err := rows.Scan(&id, &v[0], &v[1], &v[2], &v[3], &v[4], &v[5]); err != nil {
-				f.t.Fatal(err)
-			}
-			var b strings.Builder
-			for i, s := range v {
-				switch {
-				case s == nil:
-					b.WriteString("|NULL")
-				case tokens && i == 1:
-					b.WriteString("|" + token("ssn", *s))
-				case tokens && i == 2:
-					b.WriteString("|" + token("email", *s))
-				default:
-					fmt.Fprintf(&b, "|%q", *s)
-				}
-			}
-			m[id] = strings.ReplaceAll(b.String(), `"t1_`, "t1_")
-		}
-		for id, s := range m {
-			m[id] = strings.ReplaceAll(s, `"`, "")
-		}
-		return m
-	}
-	want, got := read(f.src, "public", true), read(f.dst, "veil", false)
+	want, got := f.people(f.src, "public", token), f.people(f.dst, "veil", func(_, v string) string { return v })
 	if len(got) != len(want) {
 		f.t.Errorf("the replica has %d rows, the source %d", len(got), len(want))
 	}
@@ -296,10 +264,43 @@ func (f *fixture) same() {
 	for id, w := range want {
 		if got[id] != w {
 			if bad++; bad <= 3 {
-				f.t.Errorf("row %d:\n got %s\nwant %s", id, got[id], w)
+				f.t.Errorf("row %d:\n got %.200q\nwant %.200q", id, got[id], w)
 			}
 		}
 	}
+}
+
+func (f *fixture) people(c *pgx.Conn, schema string, protected func(policy, value string) string) map[int64]string {
+	f.t.Helper()
+	rows, err := c.Query(f.t.Context(), `SELECT id, ssn, email::text, concat_ws('|', coalesce(name, '-'), coalesce(born::text, '-'), coalesce(score::text, '-'), coalesce(doc, '-'))
+		FROM `+pgx.Identifier{schema, "people"}.Sanitize())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	all := map[int64]string{}
+	var id int64
+	var ssn, email *string
+	var others string
+	_, err = pgx.ForEachRow(rows, []any{&id, &ssn, &email, &others}, func() error {
+		for policy, v := range map[string]*string{"ssn": ssn, "email": email} {
+			if v != nil {
+				*v = protected(policy, *v)
+			}
+		}
+		all[id] = show(ssn) + "|" + show(email) + "|" + others
+		return nil
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return all
+}
+
+func show(s *string) string {
+	if s == nil {
+		return "NULL"
+	}
+	return "'" + *s + "'"
 }
 
 func TestReplicaFollowsTheSourceInTokens(t *testing.T) {
@@ -321,4 +322,24 @@ func TestReplicaFollowsTheSourceInTokens(t *testing.T) {
 			t.Errorf("status %+v", s)
 		}
 	}
+}
+
+// dialBackground opens a connection to the source for a cleanup.
+func dialBackground(f *fixture) *pgx.Conn {
+	f.t.Helper()
+	conn, err := pgx.Connect(context.Background(), string(f.cfg.Source.Expose()))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return conn
+}
+
+func withUser(t *testing.T, dsn, user, password string) string {
+	t.Helper()
+	u, err := url.Parse(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.User = url.UserPassword(user, password)
+	return u.String()
 }

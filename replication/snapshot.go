@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -140,7 +141,8 @@ func (s *session) copyTable(ctx context.Context, i int, t *table) (int64, error)
 		return 0, sqlError("write the table's phase", err)
 	}
 	pr, pw := io.Pipe()
-	tf := &copyTransformer{w: pw, tokenizers: make([]Tokenizer, len(t.Columns))}
+	buffered := bufio.NewWriterSize(pw, copyBufferBytes) // the source sends row by row
+	tf := &copyTransformer{w: buffered, tokenizers: make([]Tokenizer, len(t.Columns))}
 	for n, col := range t.Columns {
 		if col.Policy != "" {
 			tf.tokenizers[n] = s.tokenizers[col.Policy]
@@ -148,18 +150,21 @@ func (s *session) copyTable(ctx context.Context, i int, t *table) (int64, error)
 	}
 	counted := s.w.cfg.Metrics.copied.WithLabelValues(s.cfg().Name)
 	var seen int64
-	tf.each = func(rows int64) error {
+	tf.each = func(rows int64) {
 		counted.Add(float64(rows - seen))
 		seen = rows
 		s.progress(t, rows)
 		s.w.hook("mid-copy")
-		return nil
 	}
 	read := make(chan error, 1)
 	var sent int64
 	go func() { // ends when the source is read, or when the pipe is closed below
 		tag, err := s.src.PgConn().CopyTo(ctx, tf, "COPY "+t.sourceName()+" ("+t.columnList()+") TO STDOUT")
 		sent = tag.RowsAffected()
+		if err == nil {
+			tf.each(tf.rows)
+			err = buffered.Flush()
+		}
 		if err != nil {
 			// CopyFrom sends the text of this error to the target's log.
 			pw.CloseWithError(errors.New("the source's copy ended early"))
@@ -185,6 +190,8 @@ func (s *session) copyTable(ctx context.Context, i int, t *table) (int64, error)
 	}
 	return sent, nil
 }
+
+const copyBufferBytes = 64 << 10
 
 // errStagingGone is what the reading half of a copy sees when the writing half has failed.
 var errStagingGone = errors.New("the staging table takes no more rows")

@@ -53,13 +53,10 @@ func Status(ctx context.Context, targetDSN secret.Bytes, stream string) ([]Table
 		return nil, err
 	}
 	defer closeConn(conn)
-	rows, err := conn.Query(ctx, statusQuery, stream)
-	if err != nil {
-		return nil, sqlError("read the streams' state", err)
-	}
+	rows, _ := conn.Query(ctx, statusQuery, stream) // CollectRows gives its error too
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[TableStatus])
 	if s := sqlState(err); s == "42P01" || s == "3F000" {
-		return nil, nil
+		return nil, nil // nobody has created a stream here
 	}
 	return list, sqlError("read the streams' state", err)
 }

@@ -113,6 +113,10 @@ type leader struct {
 	epoch     atomic.Int64
 	sourceLSN atomic.Uint64 // where the source's WAL ends, as last heard
 
+	// singlyTo is where a source transaction begins its commit record that could not be applied: up to there, each is
+	// a group of its own. Only the running session's applier uses it.
+	singlyTo pglogrepl.LSN
+
 	mu     sync.Mutex
 	conn   *pgx.Conn
 	copied map[*table]int64 // progress not yet written
@@ -210,7 +214,7 @@ func (l *leader) sessions(ctx context.Context) error {
 		if ctx.Err() != nil || errors.Is(err, ErrUnknownStream) || errors.Is(err, errFenced) {
 			return err
 		}
-		if err == nil { // the copy is visible
+		if err == nil || errors.Is(err, errSingly) { // nil: the copy is visible
 			b = newBackoff()
 			continue
 		}

@@ -1,0 +1,112 @@
+package engine_test
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"pgveil/engine"
+)
+
+// seed adds every value that is known to be one, its token, and what is known to be neither.
+func seed(f *testing.F) (transforms []*engine.Transform) {
+	for i, info := range engine.Formats() {
+		tr := compile(f, info.Name, 1, 2)
+		transforms = append(transforms, tr)
+		for _, v := range roundTrips[info.Name].values {
+			f.Add(uint8(i), []byte(v))
+			token, err := tr.AppendToken(nil, []byte(v), 2)
+			if err != nil {
+				f.Fatal(err)
+			}
+			f.Add(uint8(i), token)
+		}
+		for _, v := range []string{"", "\x00", "+", "@", "-", "t1_", "\xff", "４１１１", "KQD-12-3456", "１", "t1_" + string(bytes.Repeat([]byte{'a'}, 28))} {
+			f.Add(uint8(i), []byte(v))
+		}
+	}
+	return transforms
+}
+
+// FuzzAppendToken: a value makes a round trip, its token is one and it is none, and anything else is a *FormatError.
+func FuzzAppendToken(f *testing.F) {
+	transforms := seed(f)
+	f.Fuzz(func(t *testing.T, format uint8, value []byte) {
+		tr := transforms[int(format)%len(transforms)]
+		given := bytes.Clone(value)
+		token, err := tr.AppendToken([]byte("x"), value, 1)
+		if !bytes.Equal(value, given) {
+			t.Fatal("the value was written to")
+		}
+		var fe *engine.FormatError
+		if err != nil {
+			if !errors.As(err, &fe) || string(token) != "x" || fe.Offset > len(value) {
+				t.Fatalf("not a plain refusal: %v", err)
+			}
+			return
+		}
+		token = token[1:]
+		if tr.Is(value) || !tr.Is(token) {
+			t.Fatal("value and token cannot be told apart")
+		}
+		if v, ok := tr.Version(token); v != 1 || !ok {
+			t.Fatalf("Version = %d, %v", v, ok)
+		}
+		if tr.Policy().Method() == engine.FF1 && len(token) != len(value) || len(token) > tr.MaxTokenLen(len(value)) {
+			t.Fatal("the token's length is wrong")
+		}
+		if back, err := tr.AppendPlain(nil, token); err != nil || !bytes.Equal(back, value) {
+			t.Fatalf("no round trip: %v", err)
+		}
+	})
+}
+
+// FuzzAppendPlain: a token deciphers to a value whose token it is, and anything else is a *TokenError.
+func FuzzAppendPlain(f *testing.F) {
+	transforms := seed(f)
+	f.Fuzz(func(t *testing.T, format uint8, token []byte) {
+		tr := transforms[int(format)%len(transforms)]
+		version, ok := tr.Version(token)
+		value, err := tr.AppendPlain([]byte("x"), token)
+		var te *engine.TokenError
+		if err != nil {
+			if !errors.As(err, &te) || string(value) != "x" {
+				t.Fatalf("not a plain refusal: %v", err)
+			}
+			return
+		}
+		if !ok {
+			t.Fatal("it deciphers without a version")
+		}
+		if again, err := tr.AppendToken(nil, value[1:], version); err != nil || !bytes.Equal(again, token) {
+			t.Fatalf("its value has another token: %v", err)
+		}
+	})
+}
+
+// FuzzAppendMask: a mask of anything shows no more than four digits, or a letter and a domain.
+func FuzzAppendMask(f *testing.F) {
+	transforms := seed(f)
+	f.Fuzz(func(t *testing.T, format uint8, value []byte) {
+		tr := transforms[int(format)%len(transforms)]
+		mask := tr.AppendMask([]byte("x"), value)[1:]
+		if string(mask) == "********" {
+			return
+		}
+		if tr.Policy().Format == "email" {
+			if local, _, _ := bytes.Cut(mask, []byte("@")); len(bytes.Trim(local, "*")) > 1 {
+				t.Fatal("the mask shows more than a letter")
+			}
+			return
+		}
+		digits := 0
+		for _, c := range mask {
+			if c >= '0' && c <= '9' {
+				digits++
+			}
+		}
+		if digits != 4 || len(mask) != len(value) {
+			t.Fatalf("the mask shows %d digits", digits)
+		}
+	})
+}

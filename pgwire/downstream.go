@@ -1,0 +1,457 @@
+package pgwire
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"pgveil/sql"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// errFatal ends the session after the client was told why.
+var errFatal = errors.New("session ended by an error of the front-end")
+
+// downstream relays from the server to the client until the server ends.
+func (x *session) downstream() error {
+	for {
+		if x.server.drained() {
+			if err := x.client.w.Flush(); err != nil {
+				return err
+			}
+			if x.stopping.Load() && x.fifo.isEmpty() && x.status.Load() == 'I' {
+				x.goodbye()
+				return nil
+			}
+		}
+		kind, n, err := x.server.header()
+		if err != nil {
+			return x.lost(err)
+		}
+		if err := x.reply(kind, n); err != nil {
+			x.client.w.Flush()
+			return err
+		}
+	}
+}
+
+// lost tells the client why the server's connection ended, unless that is known to it.
+func (x *session) lost(err error) error {
+	if x.stopping.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+		if x.status.Load() == 'I' && x.fifo.isEmpty() {
+			x.goodbye()
+			return nil
+		}
+		x.server.conn.SetReadDeadline(time.Time{})
+		return x.downstream()
+	}
+	if x.cleanEnd.Load() {
+		return nil
+	}
+	f := &failure{severity: "FATAL", code: "08006", message: "the connection to the backing database was lost", hint: "The transaction was not confirmed. Connect again."}
+	x.fifo.peek(func(e *expected) bool {
+		if e.kind == '!' {
+			f = e.refusal
+		}
+		return true
+	})
+	x.client.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	x.client.send('E', f.response())
+	x.client.w.Flush()
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// head is the message that the server answers now. Ends of COPY data are answered by nothing.
+func (x *session) head() *expected {
+	e := x.fifo.head()
+	for e != nil && e.kind == 'd' {
+		x.fifo.pop()
+		e = x.fifo.head()
+	}
+	return e
+}
+
+// reply handles one message of the server.
+func (x *session) reply(kind byte, n int) error {
+	if x.copying && kind != 'N' && kind != 'A' && kind != 'S' {
+		x.endCopy()
+	}
+	e := x.head()
+	if kind == 'd' || kind == 'D' && (e == nil || e.probe == nil && !x.dropping && x.current(e) == nil) {
+		return x.server.forward(x.client, n) // rows and COPY data that nothing is done to, of any size
+	}
+	body, err := x.server.take(kind, n, maxBody)
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case 'N', 'A':
+		return x.client.send(kind, body)
+	case 'S':
+		x.parameter(body)
+		return x.client.send(kind, body)
+	case 'Z':
+		return x.ready(body)
+	case 'E':
+		return x.failed(e, body)
+	}
+	if e == nil {
+		return errMalformed
+	}
+	if e.probe != nil {
+		return x.probed(e, kind, body)
+	}
+	if x.dropping {
+		return x.dropped(e, kind)
+	}
+	return x.answered(e, kind, body)
+}
+
+// current is what is done to rows that answer e.
+func (x *session) current(e *expected) *shown {
+	if e.kind == 'Q' {
+		return x.rows
+	}
+	if e.portal != nil {
+		return e.portal.cols
+	}
+	return nil
+}
+
+// answered handles a reply that the client waits for.
+func (x *session) answered(e *expected, kind byte, body []byte) error {
+	switch kind {
+	case '1':
+		x.statements.parsed(e.stmt)
+		x.fifo.pop()
+	case '2':
+		x.fifo.pop()
+	case '3':
+		if e.stmt != nil {
+			x.statements.dropped(e.stmt.name)
+		}
+		x.fifo.pop()
+	case 'T':
+		return x.described(e, body)
+	case 'n':
+		if e.kind == 'D' {
+			x.fifo.pop()
+		}
+		if e.swallow {
+			return nil
+		}
+	case 'D':
+		return x.dataRow(e, body)
+	case 'C', 'I', 's':
+		x.rows = nil
+		if e.kind == 'E' {
+			x.inGroup++
+			x.fifo.pop()
+			if e.copyIn {
+				x.copying = true
+			}
+		}
+	case 'G':
+		e.copyIn = e.kind == 'E'
+	}
+	return x.client.send(kind, body)
+}
+
+// described handles RowDescription.
+func (x *session) described(e *expected, body []byte) error {
+	var v *view
+	var plan *sql.Plan
+	switch {
+	case e.kind == 'Q':
+		v, plan = e.view, e.plan
+	case e.stmt != nil:
+		v, plan = e.stmt.view, e.stmt.plan
+	case e.portal != nil && e.portal.stmt != nil:
+		v, plan = e.portal.stmt.view, e.portal.stmt.plan
+	case e.portal != nil:
+		v = x.lastView()
+	}
+	s, body, err := x.describe(v, plan, body)
+	if e.kind == 'D' {
+		x.fifo.pop()
+	}
+	if err != nil {
+		return x.fatal(err)
+	}
+	if s != nil {
+		if s.intent = e.intent; s.intent == nil && e.portal != nil {
+			s.intent = e.portal.intent
+		}
+	}
+	if e.kind == 'Q' {
+		x.rows = s
+	} else if e.portal != nil {
+		e.portal.cols = s
+	}
+	if e.swallow {
+		return nil
+	}
+	return x.client.send('T', body)
+}
+
+// lastView is the database's newest view, for a portal of a statement that the protocol did not prepare.
+func (x *session) lastView() *view {
+	x.db.mu.Lock()
+	defer x.db.mu.Unlock()
+	return x.db.current
+}
+
+// dataRow handles a row that something is done to.
+func (x *session) dataRow(e *expected, body []byte) error {
+	s := x.current(e)
+	if s == nil {
+		return x.client.send('D', body)
+	}
+	if s.intent == nil {
+		var err error
+		if s.intent, err = x.reads.result(s); err != nil {
+			return x.rowFailed(e, err)
+		}
+	}
+	row, err := s.row(x.row[:0], body)
+	if err == nil {
+		x.row = row
+		err = x.reads.use(s.intent)
+	}
+	if err != nil {
+		return x.rowFailed(e, err)
+	}
+	x.srv.metrics.clear.Add(float64(s.clear))
+	x.srv.metrics.masked.Add(float64(s.masked))
+	return x.client.send('D', row)
+}
+
+// rowFailed ends a result in the middle. The server knows nothing of it, so that anything but a lone query must end the session: a write beside
+// it would be committed although the client was told of an error.
+func (x *session) rowFailed(e *expected, err error) error {
+	if !x.alone(e) {
+		return x.fatal(err)
+	}
+	x.dropping = true
+	return x.client.send('E', failureOf(err).response())
+}
+
+// alone tells whether e is a single SELECT, outside of a transaction block, with nothing else before its Sync.
+func (x *session) alone(e *expected) bool {
+	plan := e.plan
+	if e.portal != nil && e.portal.stmt != nil {
+		plan = e.portal.stmt.plan
+	}
+	if plan == nil || plan.Statements != 1 || !plan.ReadOnly || x.status.Load() != 'I' || x.inGroup > 0 {
+		return false
+	}
+	if e.kind == 'Q' {
+		return true
+	}
+	synced, others := false, false
+	x.fifo.peek(func(o *expected) bool {
+		if o.kind == 'S' {
+			synced = true
+			return false
+		}
+		others = others || o != e && o.kind != 'C'
+		return true
+	})
+	return synced && !others
+}
+
+// fatal tells the client and ends the session.
+func (x *session) fatal(err error) error {
+	x.client.send('E', failureOf(err).fatal().response())
+	x.client.w.Flush()
+	return errFatal
+}
+
+// dropped passes over what is left of a result that an error of ours ended.
+func (x *session) dropped(e *expected, kind byte) error {
+	switch kind {
+	case 'C', 'I', 's', '1', '2', '3', 'n':
+		if e.kind != 'Q' {
+			x.fifo.pop()
+		}
+	case 'T':
+		if e.kind == 'D' {
+			x.fifo.pop()
+		}
+	}
+	return nil
+}
+
+// probed handles a reply to a query of ours.
+func (x *session) probed(e *expected, kind byte, body []byte) error {
+	switch kind {
+	case 'D':
+		e.probe.row(body)
+	case '3':
+		x.fifo.pop()
+		e.probe.closed++
+		if e.probe.closed == 2 {
+			e.probe.finish()
+		}
+	case '1', '2', 'C':
+		x.fifo.pop()
+	}
+	return nil
+}
+
+// failed handles ErrorResponse.
+func (x *session) failed(e *expected, body []byte) error {
+	if e == nil || e.kind == '!' { // of no statement: the server ends the connection
+		return x.client.send('E', body)
+	}
+	switch {
+	case x.dropping:
+	case e.probe != nil && e.probe.pipelined:
+		if err := x.client.send('E', body); err != nil {
+			return err
+		}
+		e.probe.fail(errSkipped)
+	case e.probe != nil:
+		e.probe.fail(&serverError{append([]byte(nil), body...)})
+	case e.refusal != nil:
+		if err := x.client.send('E', e.refusal.response()); err != nil {
+			return err
+		}
+	default:
+		if err := x.client.send('E', x.scrub(e, body)); err != nil {
+			return err
+		}
+	}
+	switch {
+	case e.kind == 'Q' || e.kind == 'F':
+	case e.copyIn: // Syncs among the COPY data are void; which ones those are is known when one is answered
+		x.copying = true
+		x.fifo.pop()
+	default:
+		x.skipped(x.fifo.skip())
+	}
+	return nil
+}
+
+// skipped takes back what was noted of messages that the server ignored.
+func (x *session) skipped(dropped []*expected) {
+	for _, e := range dropped {
+		if e.probe != nil {
+			e.probe.fail(errSkipped)
+		}
+		if e.kind == 'P' && e.stmt != nil {
+			x.statements.failed(e.stmt)
+		}
+	}
+}
+
+// ready handles ReadyForQuery.
+func (x *session) ready(body []byte) error {
+	if len(body) != 1 {
+		return errMalformed
+	}
+	e := x.head()
+	if e != nil && e.kind != 'Q' && e.kind != 'F' {
+		x.skipped(x.fifo.skip())
+		e = x.head()
+	}
+	x.status.Store(int32(body[0]))
+	x.rows, x.dropping, x.inGroup = nil, false, 0
+	if e == nil {
+		return x.client.send('Z', body)
+	}
+	ours := e.probe != nil
+	if ours {
+		e.probe.fail(errGone) // it has been filled already
+	}
+	x.fifo.pop()
+	if ours {
+		return nil
+	}
+	return x.client.send('Z', body)
+}
+
+// endCopy drops the Syncs that the server ignored because they came among COPY data: those before the end of the data.
+func (x *session) endCopy() {
+	x.copying = false
+	ends, syncs := false, 0
+	x.fifo.peek(func(e *expected) bool {
+		ends = ends || e.kind == 'd'
+		if e.kind == 'S' {
+			syncs++
+		}
+		return !ends
+	})
+	if ends {
+		for e := x.fifo.pop(); e != nil && e.kind != 'd'; e = x.fifo.pop() {
+		}
+		return
+	}
+	for ; syncs > 1; syncs-- { // the client gave up after an error: its last Sync is the one that was answered
+		for e := x.fifo.pop(); e != nil && e.kind != 'S'; e = x.fifo.pop() {
+		}
+	}
+}
+
+// parameter handles ParameterStatus.
+func (x *session) parameter(body []byte) {
+	c := cursor{b: body}
+	name, value := string(c.string()), string(c.string())
+	if c.done() {
+		x.params[name] = value
+		x.checkEncoding()
+	}
+}
+
+// scrub maps an error's position back to the client's text, and drops details that show what a protected column holds: the DETAIL and CONTEXT
+// of a constraint's or guard's violation.
+func (x *session) scrub(e *expected, body []byte) []byte {
+	v, text, edited := e.view, e.text, e.edited
+	if e.stmt != nil {
+		v, text, edited = e.stmt.view, e.stmt.text, e.stmt.edited
+	}
+	if e.portal != nil && e.portal.stmt != nil {
+		v, text, edited = e.portal.stmt.view, e.portal.stmt.text, e.portal.stmt.edited
+	}
+	if v == nil {
+		v = x.lastView()
+	}
+	if v == nil || v.schema.Empty() && edited == nil {
+		return body
+	}
+	var schema, table, code string
+	if !errorFields(body, func(kind byte, b []byte) {
+		switch kind {
+		case 's':
+			schema = string(b)
+		case 't':
+			table = string(b)
+		case 'C':
+			code = string(b)
+		}
+	}) {
+		return body
+	}
+	_, hide := v.tables[tableKey(schema, table)]
+	hide = hide && table != "" || table == "" && len(code) == 5 && code[:2] == "23" && e.plan != nil
+	out := make([]byte, 0, len(body))
+	errorFields(body, func(kind byte, b []byte) {
+		switch {
+		case hide && (kind == 'D' || kind == 'W'):
+			return
+		case kind == 'P' && edited != nil:
+			if p, err := strconv.Atoi(string(b)); err == nil {
+				b = []byte(itoa(edited.Position(text, p)))
+			}
+		}
+		out = appendString(append(out, kind), string(bytes.Clone(b)))
+	})
+	return append(out, 0)
+}

@@ -1,0 +1,186 @@
+// Package pgwire is the front-end: it speaks PostgreSQL's frontend/backend protocol 3.0 (the manual's chapter of that name) to
+// clients and to the backing database, relays what nothing protected is named in as bytes, and transforms the rest.
+//
+// Start with New and Server.Serve. One client connection is one session, pinned to one connection of the backing database that is
+// logged in as the client's own role:
+//
+//	client            front-end session                         backing database
+//	  |  SSLRequest, StartupMessage    |                               |
+//	  |  SCRAM-SHA-256 (verifier)      |  SCRAM-SHA-256 (ClientKey)    |
+//	  |------------------------------->|------------------------------>|
+//	  |  Query, Parse, Bind, …         |  upstream goroutine: analyze, |
+//	  |------------------------------->|  make tokens, note what is    |
+//	  |                                |  expected, send               |
+//	  |                                |------------------------------>|
+//	  |  RowDescription, DataRow, …    |  downstream goroutine: match  |
+//	  |<-------------------------------|  each reply to what is        |
+//	  |                                |  expected, transform rows     |
+//
+// The queue of expected replies is the only thing the two goroutines share on the data path. An error of ours keeps its place among the
+// replies, and aborts the transaction as an error of the server's would, because the server is made to raise it: the refused message
+// is replaced by one that cannot be parsed, and the reply to it by our error.
+//
+// Out of scope: pooling, the COPY and FunctionCall protocols for protected relations, replication connections; all of these are refused.
+package pgwire
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"pgveil/catalog"
+)
+
+// Catalog gives the control plane's current state.
+type Catalog interface {
+	// Current gives an immutable snapshot, or an error when it is too old to be trusted.
+	Current() (*catalog.Snapshot, error)
+}
+
+// AuditRecord is what the front-end reports before (an intent) and after (a completion) it shows values. It holds no value.
+type AuditRecord struct {
+	Session     uint32 // process ID of the server connection
+	Role        string // login role
+	Addr        string // client's address
+	Database    string
+	Action      string   // "reveal" or "mask"
+	Policies    []string // sorted, without duplicates
+	Columns     []string // schema.table.column, sorted, without duplicates
+	Fingerprint string   // of the statement without its literals
+	Kind        string   // "intent" or "completion"
+	Rows        int64    // of an intent: its budget; of a completion: rows shown
+}
+
+// Config configures a Server. Backing, Catalog, Service and Audit must be given.
+type Config struct {
+	// Backing says where the backing database is and how TLS is used to it; user, password and database are each client's own.
+	Backing *pgconn.Config
+	Catalog Catalog
+	// Service connects to a database of the backing cluster as the service role, to read its system catalogs.
+	Service func(ctx context.Context, database string) (*pgx.Conn, error)
+	// Audit returns when the record is durable; where it fails, nothing is shown.
+	Audit func(ctx context.Context, r AuditRecord) error
+	// TLS is offered to clients; nil means that SSLRequest is answered N.
+	TLS *tls.Config
+	// Logger gets one line a connection; nil means silent.
+	Logger *slog.Logger
+	// ConnectTimeout bounds start-up and authentication on both legs; 0 means 30 s.
+	ConnectTimeout time.Duration
+}
+
+// Server accepts clients. It is safe for concurrent use.
+type Server struct {
+	cfg     Config
+	metrics *metrics
+	ctx     context.Context // ends when Serve is told to stop; for what a session waits on
+	stop    context.CancelFunc
+
+	mu        sync.Mutex
+	sessions  map[*session]struct{}
+	databases map[string]*database
+	wg        sync.WaitGroup
+}
+
+// New checks the configuration and makes a Server.
+func New(cfg Config) (*Server, error) {
+	if cfg.Backing == nil || cfg.Catalog == nil || cfg.Service == nil || cfg.Audit == nil {
+		return nil, errors.New("pgwire: Backing, Catalog, Service and Audit must be configured")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.ConnectTimeout == 0 {
+		cfg.ConnectTimeout = 30 * time.Second
+	}
+	s := &Server{cfg: cfg, metrics: newMetrics(), sessions: map[*session]struct{}{}, databases: map[string]*database{}}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// drainTime is how long sessions may finish their statement after a stop.
+const drainTime = 5 * time.Second
+
+// Serve accepts clients on l until ctx ends; then it closes l, tells idle sessions that the server shuts down (57P01), lets the others
+// finish their statement for a few seconds, and returns nil when all are gone.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	stopped := context.AfterFunc(ctx, func() { l.Close() })
+	defer stopped()
+	var failure error
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			if ctx.Err() == nil {
+				if errors.Is(err, net.ErrClosed) {
+					failure = err
+					break
+				}
+				s.cfg.Logger.Warn("accept failed", "error", err)
+				time.Sleep(10 * time.Millisecond) // out of file descriptors: others must end first
+				continue
+			}
+			break
+		}
+		s.wg.Add(1)
+		go func() { // ends with its connection, which drain closes
+			defer s.wg.Done()
+			s.handle(conn)
+		}()
+	}
+	s.drain()
+	return failure
+}
+
+// drain ends all sessions.
+func (s *Server) drain() {
+	s.stop()
+	s.each((*session).finish)
+	done := make(chan struct{})
+	go func() { s.wg.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(drainTime):
+		s.each((*session).abort)
+		<-done
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, db := range s.databases {
+		db.close()
+	}
+}
+
+func (s *Server) each(f func(*session)) {
+	s.mu.Lock()
+	all := make([]*session, 0, len(s.sessions))
+	for x := range s.sessions {
+		all = append(all, x)
+	}
+	s.mu.Unlock()
+	for _, x := range all {
+		f(x)
+	}
+}
+
+// add registers a session that is ready; it says false when the server is stopping.
+func (s *Server) add(x *session) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil {
+		return false
+	}
+	s.sessions[x] = struct{}{}
+	return true
+}
+
+func (s *Server) remove(x *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, x)
+}

@@ -1,0 +1,347 @@
+package pgwire
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"pgveil/catalog"
+	"pgveil/sql"
+)
+
+// origin is where a result column comes from, as RowDescription names it.
+type origin struct {
+	table  uint32
+	attnum int16
+}
+
+// view is a database as the front-end knows it at one moment. It is immutable.
+type view struct {
+	snap    *catalog.Snapshot
+	schema  *sql.Schema
+	origins map[origin]*catalog.Column
+	names   map[string]*catalog.Column // "schema"."table"."column"
+	tables  map[string]struct{}        // "schema"."table" of protected relations
+	reaches map[uint32]struct{}        // views and children of protected relations
+	lapsed  bool                       // too old to decide by: nothing protected may be shown
+}
+
+func tableKey(schema, table string) string { return strconv.Quote(schema) + strconv.Quote(table) }
+func columnKey(schema, table, column string) string {
+	return tableKey(schema, table) + strconv.Quote(column)
+}
+
+// protected finds the protected column by what the server calls it, or by its name.
+func (v *view) protected(oid uint32, attnum int16, schema, table, column string) *catalog.Column {
+	if c := v.origins[origin{oid, attnum}]; c != nil {
+		return c
+	}
+	return v.names[columnKey(schema, table, column)]
+}
+
+// querier runs one query with text parameters and gives its rows in text form, nil for NULL.
+type querier func(ctx context.Context, query string, params ...string) ([][][]byte, error)
+
+// maxAge is how long the shape of a database may go unchecked. Changes through this front-end are seen at once; those made
+// elsewhere, by a session that is already connected, after this time. Every new connection checks.
+const maxAge = 100 * time.Millisecond
+
+// database caches the view of one database for all sessions.
+type database struct {
+	name    string
+	service func(context.Context, string) (*pgx.Conn, error)
+
+	mu          sync.Mutex
+	conn        *pgx.Conn
+	current     *view
+	fingerprint string
+	checked     time.Time
+}
+
+func (s *Server) database(name string) *database {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d := s.databases[name]
+	if d == nil {
+		d = &database{name: name, service: s.cfg.Service}
+		s.databases[name] = d
+	}
+	return d
+}
+
+func (d *database) close() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.conn != nil {
+		ctx, stop := context.WithTimeout(context.Background(), time.Second)
+		defer stop()
+		d.conn.Close(ctx)
+		d.conn = nil
+	}
+}
+
+// expire makes the next look check the database.
+func (d *database) expire() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.checked = time.Time{}
+}
+
+// look gives a view that fits snap and is not older than maxAge.
+func (d *database) look(ctx context.Context, snap *catalog.Snapshot) (*view, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	same := d.current != nil && d.current.snap.Epoch() == snap.Epoch()
+	if len(snap.Columns(d.name)) == 0 {
+		if !same {
+			d.current = newView(snap, d.name, nil, nil, nil)
+		}
+		return d.current, nil
+	}
+	if same && time.Since(d.checked) < maxAge {
+		return d.current, nil
+	}
+	ctx, stop := context.WithTimeout(ctx, 10*time.Second)
+	defer stop()
+	v, err := d.check(ctx, snap, same)
+	if err != nil && d.conn != nil {
+		d.conn.Close(ctx) // it may be broken; the next look connects again
+		d.conn = nil
+		v, err = d.check(ctx, snap, same)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the system catalogs of database %q: %w", d.name, err)
+	}
+	return v, nil
+}
+
+func (d *database) check(ctx context.Context, snap *catalog.Snapshot, same bool) (*view, error) {
+	if d.conn == nil {
+		conn, err := d.service(ctx, d.name)
+		if err != nil {
+			return nil, err
+		}
+		d.conn = conn
+	}
+	now := time.Now()
+	fp, err := fingerprint(ctx, d.query)
+	if err != nil {
+		return nil, err
+	}
+	if same && fp == d.fingerprint {
+		d.checked = now
+		return d.current, nil
+	}
+	v, err := load(ctx, d.query, snap, d.name)
+	if err != nil {
+		return nil, err
+	}
+	d.current, d.fingerprint, d.checked = v, fp, now
+	return v, nil
+}
+
+// lastKnown gives the newest view there is, marked as one that nothing may be shown by; nil where there is none.
+func (d *database) lastKnown() *view {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.current == nil {
+		return nil
+	}
+	v := *d.current
+	v.lapsed = true
+	return &v
+}
+
+func (d *database) query(ctx context.Context, query string, params ...string) ([][][]byte, error) {
+	values := make([][]byte, len(params))
+	for i, p := range params {
+		values[i] = []byte(p)
+	}
+	r := d.conn.PgConn().ExecParams(ctx, query, values, nil, nil, nil).Read()
+	return r.Rows, r.Err
+}
+
+// firstUserOID is FirstNormalObjectId: objects below it come with PostgreSQL.
+const firstUserOID = "16384"
+
+// fingerprint changes whenever a function, a view, an inheritance or a relation's name does.
+func fingerprint(ctx context.Context, query querier) (string, error) {
+	rows, err := query(ctx, `
+SELECT pg_catalog.concat_ws(' ', pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtext(x.what)::pg_catalog.int8))
+FROM (SELECT 'p' || p.oid::pg_catalog.text || ' ' || p.xmin::pg_catalog.text AS what FROM pg_catalog.pg_proc p WHERE p.oid >= `+firstUserOID+`
+UNION ALL SELECT 'r' || r.oid::pg_catalog.text || ' ' || r.xmin::pg_catalog.text FROM pg_catalog.pg_rewrite r WHERE r.oid >= `+firstUserOID+`
+UNION ALL SELECT 'i' || i.inhrelid::pg_catalog.text || ' ' || i.inhparent::pg_catalog.text FROM pg_catalog.pg_inherits i
+UNION ALL SELECT 'c' || c.oid::pg_catalog.text || ' ' || c.relname::pg_catalog.text || ' ' || c.relnamespace::pg_catalog.text FROM pg_catalog.pg_class c
+	WHERE c.oid >= `+firstUserOID+` AND c.relkind IN ('r', 'v', 'm', 'p', 'f')) x`)
+	if err != nil || len(rows) != 1 {
+		return "", err
+	}
+	return string(rows[0][0]), nil
+}
+
+// functionsQuery lists functions that are not PostgreSQL's own, with their bodies. A body in SQL-standard form is not in prosrc.
+func functionsQuery(sqlBodies bool) string {
+	body := "p.prosrc"
+	if sqlBodies { // from version 14 on
+		body = "CASE WHEN p.prosqlbody IS NOT NULL THEN pg_catalog.pg_get_function_sqlbody(p.oid) ELSE p.prosrc END"
+	}
+	return `SELECT p.oid, n.nspname, p.proname, l.lanname, ` + body + `
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+WHERE p.oid >= ` + firstUserOID + ` ORDER BY p.oid`
+}
+
+// dependentsQuery finds the views over, and the children and parents of, the relations $1 and the functions $2, transitively.
+const dependentsQuery = `
+WITH RECURSIVE reached(class, oid) AS (
+	SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, u FROM pg_catalog.unnest($1::pg_catalog.oid[]) u
+	UNION SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid, u FROM pg_catalog.unnest($2::pg_catalog.oid[]) u
+	UNION SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, x.oid FROM reached, LATERAL (
+		SELECT r.ev_class AS oid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
+		WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.refclassid = reached.class AND d.refobjid = reached.oid
+		UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = reached.oid AND reached.class = 'pg_catalog.pg_class'::pg_catalog.regclass
+		UNION ALL SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = reached.oid AND reached.class = 'pg_catalog.pg_class'::pg_catalog.regclass) x)
+SELECT c.oid, c.relname, n.nspname FROM reached JOIN pg_catalog.pg_class c ON c.oid = reached.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE reached.class = 'pg_catalog.pg_class'::pg_catalog.regclass`
+
+// load reads a database's view through query.
+func load(ctx context.Context, query querier, snap *catalog.Snapshot, name string) (*view, error) {
+	version, err := query(ctx, "SELECT pg_catalog.current_setting('server_version_num')")
+	if err != nil {
+		return nil, err
+	}
+	number, _ := strconv.Atoi(string(version[0][0]))
+	rows, err := query(ctx, functionsQuery(number >= 140000))
+	if err != nil {
+		return nil, err
+	}
+	functions := make([]sql.Function, len(rows))
+	for i, r := range rows {
+		lang := string(r[3])
+		functions[i] = sql.Function{Schema: string(r[1]), Name: string(r[2]), Language: lang, Source: string(r[4]), System: lang == "c" || lang == "internal"}
+	}
+	var relations []string
+	var oids []string
+	for _, c := range snap.Columns(name) {
+		relations = append(relations, c.Table)
+		oids = append(oids, strconv.FormatUint(uint64(c.RelID), 10))
+	}
+	// Twice: a view may show an unsafe function, and a function may read such a view.
+	var dependents [][][]byte
+	for range 2 {
+		s := sql.NewSchema(relations, functions)
+		var unsafe []string
+		for i, f := range functions {
+			if s.Unsafe(f.Name) != "" {
+				unsafe = append(unsafe, string(rows[i][0]))
+			}
+		}
+		dependents, err = query(ctx, dependentsQuery, "{"+strings.Join(oids, ",")+"}", "{"+strings.Join(unsafe, ",")+"}")
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range dependents {
+			relations = append(relations, string(d[1]))
+		}
+	}
+	return newView(snap, name, relations, functions, dependents), nil
+}
+
+func newView(snap *catalog.Snapshot, name string, relations []string, functions []sql.Function, dependents [][][]byte) *view {
+	v := &view{snap: snap, schema: sql.NewSchema(relations, functions), origins: map[origin]*catalog.Column{}, names: map[string]*catalog.Column{},
+		tables: map[string]struct{}{}, reaches: map[uint32]struct{}{}}
+	direct := map[uint32]bool{}
+	for _, c := range snap.Columns(name) {
+		if c.RelID != 0 {
+			v.origins[origin{c.RelID, c.Attnum}] = c
+			direct[c.RelID] = true
+		}
+		v.names[columnKey(c.Schema, c.Table, c.Name)] = c
+		v.tables[tableKey(c.Schema, c.Table)] = struct{}{}
+	}
+	for _, d := range dependents {
+		oid, _ := strconv.ParseUint(string(d[0]), 10, 32)
+		if !direct[uint32(oid)] {
+			v.reaches[uint32(oid)] = struct{}{}
+			v.tables[tableKey(string(d[2]), string(d[1]))] = struct{}{}
+		}
+	}
+	return v
+}
+
+// relationsQuery resolves names as the session does. One row a column.
+const relationsQuery = `
+SELECT q.i, c.oid, n.nspname, c.relname, n.oid = pg_catalog.pg_my_temp_schema(), a.attname, a.attnum, a.attgenerated <> ''
+FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS q(name, i)
+JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(q.name)
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY q.i, a.attnum`
+
+// resolver implements sql.Catalog on a session's own connection.
+type resolver struct {
+	ctx   context.Context
+	view  *view
+	query querier
+}
+
+// Relations implements sql.Catalog.
+func (r *resolver) Relations(names []sql.Name) ([]*sql.Relation, error) {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = quoteIdentifier(n.Name)
+		if n.Schema != "" {
+			quoted[i] = quoteIdentifier(n.Schema) + "." + quoted[i]
+		}
+	}
+	rows, err := r.query(r.ctx, relationsQuery, arrayLiteral(quoted))
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*sql.Relation, len(names))
+	for _, row := range rows {
+		i, err := strconv.Atoi(string(row[0]))
+		if err != nil || i < 1 || i > len(out) || len(row) != 8 {
+			return nil, errMalformed
+		}
+		rel := out[i-1]
+		if rel == nil {
+			oid, _ := strconv.ParseUint(string(row[1]), 10, 32)
+			rel = &sql.Relation{OID: uint32(oid), Schema: string(row[2]), Name: string(row[3]), Temporary: string(row[4]) == "t"}
+			_, rel.Reaches = r.view.reaches[rel.OID]
+			out[i-1] = rel
+		}
+		if row[5] == nil {
+			continue
+		}
+		n, _ := strconv.Atoi(string(row[6]))
+		a := sql.Attribute{Name: string(row[5]), Attnum: int16(n), Generated: string(row[7]) == "t"}
+		if c := r.view.protected(rel.OID, a.Attnum, rel.Schema, rel.Name, a.Name); c != nil {
+			a.Policy = c.Policy.Name
+		}
+		rel.Columns = append(rel.Columns, a)
+	}
+	return out, nil
+}
+
+func quoteIdentifier(s string) string { return `"` + strings.ReplaceAll(s, `"`, `""`) + `"` }
+
+// arrayLiteral writes a text[] as the manual's "Array Input and Output Syntax" says.
+func arrayLiteral(items []string) string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i, s := range items {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('"')
+		b.WriteString(strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s))
+		b.WriteByte('"')
+	}
+	b.WriteByte('}')
+	return b.String()
+}

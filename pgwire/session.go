@@ -1,0 +1,274 @@
+package pgwire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"pgveil/catalog"
+	"pgveil/sql"
+)
+
+// session is one client connection and its server connection. The upstream goroutine reads the client and writes the server; the
+// downstream one reads the server and writes the client.
+type session struct {
+	srv    *Server
+	ctx    context.Context
+	cancel context.CancelFunc
+	client *wire
+	server *wire
+	role   string
+	dbName string
+	db     *database
+	addr   string
+	pid    uint32
+	began  time.Time
+
+	fifo       *fifo
+	status     atomic.Int32 // transaction status of the last ReadyForQuery: I, T or E
+	stopping   atomic.Bool  // tell the client when it is idle
+	encodingOK atomic.Bool  // client_encoding and standard_conforming_strings fit
+	cleanEnd   atomic.Bool  // the client said Terminate
+
+	statements statements
+	reads      reads
+
+	// of the upstream goroutine
+	unsynced bool // extended messages were sent since the last Sync
+	skipping bool // ours: everything until Sync is dropped, because a message of the client was refused
+	stale    bool // a statement may have changed the schema
+	private  *view
+	portals  map[string]*portal
+
+	// of the downstream goroutine
+	rows     *shown // of the result that a simple query is returning
+	dropping bool   // an error of ours ended the result: its remaining messages are not for the client
+	inGroup  int    // Executes answered since the last Sync
+	params   map[string]string
+	row      []byte // scratch
+	copying  bool   // a COPY from the client has ended, and the end of its data may still be queued
+}
+
+// open authenticates the client and logs in to the backing database in its name.
+func (s *Server) open(c *wire, st *startup) (*session, error) {
+	if st.newer {
+		if err := c.send('v', st.negotiation()); err != nil {
+			return nil, err
+		}
+	}
+	keys, final, err := s.authenticate(c, st.user)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background()) // a session outlives the order to stop by the time it needs to finish
+	b, err := s.login(ctx, st, keys)
+	if err != nil {
+		cancel()
+		var e *serverError
+		if errors.As(err, &e) {
+			c.send('E', e.body)
+			c.w.Flush()
+			return nil, io.EOF
+		}
+		return nil, err
+	}
+	x := &session{srv: s, ctx: ctx, cancel: cancel, client: c, server: b.wire, role: st.user, dbName: st.db, db: s.database(st.db), addr: c.conn.RemoteAddr().String(),
+		pid: b.pid, began: time.Now(), fifo: newFIFO(), portals: map[string]*portal{}, params: b.params}
+	x.statements.init()
+	x.reads.init(x)
+	x.status.Store(int32(b.status))
+	x.checkEncoding()
+	x.db.expire() // what was made before this connection is known to it
+	c.send('R', append(appendInt32(nil, authSASLFinal), final...))
+	c.send('R', appendInt32(nil, authOK))
+	if _, err := c.w.Write(b.greeting); err != nil {
+		x.close()
+		return nil, err
+	}
+	if err := c.w.Flush(); err != nil {
+		x.close()
+		return nil, err
+	}
+	return x, nil
+}
+
+func (x *session) close() {
+	x.cancel()
+	x.server.conn.Close()
+	x.client.conn.Close()
+}
+
+// run relays until either side ends.
+func (x *session) run() {
+	if !x.srv.add(x) {
+		x.goodbye()
+		x.close()
+		return
+	}
+	x.srv.metrics.sessions.Inc()
+	var wg sync.WaitGroup
+	wg.Add(1)
+	var down error
+	go func() { // ends when the server's connection does, which upstream's end closes
+		defer wg.Done()
+		defer func() {
+			x.fifo.close()
+			x.cancel()
+			x.client.conn.SetReadDeadline(time.Now()) // wakes upstream
+		}()
+		defer x.recovered()
+		down = x.downstream()
+	}()
+	up := func() error { defer x.recovered(); return x.upstream() }()
+	if x.cleanEnd.Load() {
+		x.server.w.Flush()
+	}
+	x.server.conn.Close()
+	x.fifo.close()
+	wg.Wait()
+	x.close()
+	x.reads.finish()
+	x.srv.remove(x)
+	x.srv.metrics.sessions.Dec()
+	x.srv.cfg.Logger.Info("session ended", "session", x.pid, "role", x.role, "database", x.dbName, "addr", x.addr,
+		"duration", time.Since(x.began), "reason", reason(x, up, down))
+}
+
+// recovered turns a defect of ours into the end of this session alone. What was panicked with is not logged: it may hold a value.
+func (x *session) recovered() {
+	if r := recover(); r != nil {
+		x.srv.metrics.panics.Inc()
+		x.srv.cfg.Logger.Error("session panicked", "session", x.pid, "stack", stack())
+		x.close()
+	}
+}
+
+func reason(x *session, up, down error) string {
+	switch {
+	case x.cleanEnd.Load():
+		return "client terminated"
+	case x.stopping.Load():
+		return "shutdown"
+	case errors.Is(up, io.EOF), errors.Is(up, net.ErrClosed):
+		return "client disconnected"
+	case down != nil:
+		return "server connection lost"
+	}
+	return "connection lost"
+}
+
+// finish asks the session to end: at once if it is idle, else at its next ReadyForQuery.
+func (x *session) finish() {
+	x.stopping.Store(true)
+	if x.fifo.isEmpty() && x.status.Load() == 'I' {
+		x.server.conn.SetReadDeadline(time.Now()) // wakes downstream, which says goodbye
+	}
+}
+
+func (x *session) abort() { x.close() }
+
+// goodbye is what PostgreSQL says when it shuts down.
+func (x *session) goodbye() {
+	x.client.conn.SetWriteDeadline(time.Now().Add(time.Second))
+	x.client.send('E', (&failure{severity: "FATAL", code: "57P01", message: "terminating connection due to administrator command"}).response())
+	x.client.w.Flush()
+}
+
+// checkEncoding notes whether texts and values are what they seem: UTF-8, with backslashes that mean nothing. SQL_ASCII on both sides, or over a
+// UTF8 database, passes bytes through unchanged.
+func (x *session) checkEncoding() {
+	enc, server := x.params["client_encoding"], x.params["server_encoding"]
+	ok := enc == "UTF8" || enc == "SQL_ASCII" && (server == "UTF8" || server == "SQL_ASCII")
+	x.encodingOK.Store(ok && x.params["standard_conforming_strings"] != "off")
+}
+
+// look gives the database as this session sees it now.
+func (x *session) look() (*view, error) {
+	snap, err := x.srv.cfg.Catalog.Current()
+	if err != nil {
+		return nil, err
+	}
+	idle := x.status.Load() == 'I' && !x.unsynced && x.fifo.isEmpty()
+	if idle {
+		if x.stale || x.private != nil {
+			x.db.expire()
+		}
+		x.stale, x.private = false, nil
+	}
+	if len(snap.Columns(x.dbName)) > 0 && (x.stale || x.private != nil && x.private.snap.Epoch() != snap.Epoch()) {
+		// Changes that are not committed are seen on the session's own connection only.
+		v, err := load(x.ctx, x.query, snap, x.dbName)
+		if err != nil {
+			return nil, err
+		}
+		x.stale, x.private = false, v
+	}
+	if x.private != nil {
+		return x.private, nil
+	}
+	return x.db.look(x.ctx, snap)
+}
+
+// access is what the session's login role may do with a policy's values.
+func (x *session) access(v *view) func(policy string) (sql.Access, bool) {
+	return func(policy string) (sql.Access, bool) {
+		if v.lapsed {
+			return sql.Access{}, false
+		}
+		p := v.snap.Policy(policy)
+		if p == nil || p.Transform == nil {
+			return sql.Access{}, false
+		}
+		a := sql.Access{Tokenize: v.snap.May(x.role, catalog.Tokenize, policy), Reveal: v.snap.May(x.role, catalog.Reveal, policy)}
+		switch {
+		case a.Reveal:
+			a.View = sql.Clear
+		case v.snap.May(x.role, catalog.Mask, policy):
+			a.View = sql.Mask
+		}
+		return a, true
+	}
+}
+
+// views tells whether the role sees values or masks of any protected column of the database.
+func (x *session) views(v *view) bool {
+	access := x.access(v)
+	for _, c := range v.snap.Columns(x.dbName) {
+		if a, ok := access(c.Policy.Name); !ok || a.View != sql.Token {
+			return true
+		}
+	}
+	return false
+}
+
+// convert carries out steps on a value and gives a fresh slice.
+func (x *session) convert(v *view, value []byte, steps []sql.Step) ([]byte, error) {
+	for _, st := range steps {
+		p := v.snap.Policy(st.Policy)
+		if p == nil || p.Transform == nil {
+			return nil, &failure{code: "42704", message: fmt.Sprintf("policy %q cannot be used", st.Policy), hint: "`pgveil doctor` shows what is wrong with it."}
+		}
+		var err error
+		switch st.Op {
+		case sql.Tokenize:
+			value, err = p.Transform.AppendToken(nil, value, p.Active)
+		case sql.TokenizeForColumn:
+			value, err = p.Transform.AppendToken(nil, value, p.ColumnVersion)
+		case sql.Detokenize:
+			value, err = p.Transform.AppendPlain(nil, value)
+		case sql.CheckToken:
+			_, err = p.Transform.AppendPlain(nil, value)
+		default:
+			err = errMalformed
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return value, nil
+}

@@ -1,0 +1,471 @@
+package pgwire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"slices"
+
+	"pgveil/sql"
+)
+
+// upstream relays from the client to the server until the client ends.
+func (x *session) upstream() error {
+	for {
+		if x.client.drained() {
+			if err := x.server.w.Flush(); err != nil {
+				return err
+			}
+		}
+		kind, n, err := x.client.header()
+		if err != nil {
+			return err
+		}
+		if err := x.message(kind, n); err != nil || kind == 'X' {
+			return err
+		}
+	}
+}
+
+// message handles one message of the client.
+func (x *session) message(kind byte, n int) error {
+	if x.skipping && kind != 'S' && kind != 'X' {
+		return x.client.skip(n)
+	}
+	switch kind {
+	case 'd': // CopyData may be of any size
+		return x.client.forward(x.server, n)
+	case 'X':
+		x.cleanEnd.Store(true)
+		return x.client.forward(x.server, n)
+	}
+	body, err := x.client.take(kind, n, maxBody)
+	if err != nil {
+		return x.fail(err)
+	}
+	switch kind {
+	case 'Q':
+		return x.simple(body)
+	case 'P':
+		return x.parse(body)
+	case 'B':
+		return x.bind(body)
+	case 'D':
+		return x.describeMessage(body)
+	case 'E':
+		return x.execute(body)
+	case 'C':
+		return x.closeMessage(body)
+	case 'S':
+		x.skipping = false
+		return x.pass(&expected{kind: 'S'}, body)
+	case 'H':
+		return x.server.send(kind, body)
+	case 'F':
+		return x.functionCall(body)
+	case 'c', 'f':
+		x.fifo.push(&expected{kind: 'd'})
+		return x.server.send(kind, body)
+	}
+	return x.fail(&failure{code: "08P01", message: "invalid frontend message type"})
+}
+
+// pass notes what is expected and sends the message.
+func (x *session) pass(e *expected, body []byte) error {
+	x.unsynced = e.kind != 'S' && e.kind != 'Q' && e.kind != 'F'
+	if !x.fifo.push(e) && e.kind == 'P' {
+		x.statements.failed(e.stmt)
+	}
+	return x.server.send(e.kind, body)
+}
+
+// fail ends the session with an error that the client sees after everything already answered.
+func (x *session) fail(err error) error {
+	f := failureOf(err)
+	x.server.w.Flush()
+	x.fifo.push(&expected{kind: '!', refusal: f.fatal()})
+	x.server.conn.Close() // downstream finds the entry when the server's replies end
+	return err
+}
+
+// unparsable is sent in the place of a refused message, so that the server raises an error where it stands.
+const unparsable = "pgveil refused this statement"
+
+// refuse answers the client's message by an error of ours, in its place among the replies.
+func (x *session) refuse(kind byte, name string, err error) error {
+	if errors.Is(err, errSkipped) { // the server ignores it, and everything until Sync
+		x.skipping = true
+		return nil
+	}
+	if errors.Is(err, errGone) || x.ctx.Err() != nil {
+		return err
+	}
+	f := failureOf(err)
+	if f.code == "XX000" {
+		x.srv.cfg.Logger.Error("statement could not be processed", "session", x.pid, "error", safe(err))
+	}
+	x.srv.metrics.statements.WithLabelValues("refused").Inc()
+	e := &expected{refusal: f}
+	if kind == 'Q' || kind == 'F' {
+		e.kind = 'Q'
+		return x.pass(e, appendString(nil, unparsable))
+	}
+	e.kind = 'P'
+	if kind != 'P' {
+		name = probeName // the client's unnamed statement stays
+	}
+	e.stmt = &statement{name: name}
+	x.statements.sent(e.stmt)
+	x.skipping = true
+	return x.pass(e, appendInt16(appendString(appendString(nil, name), unparsable), 0))
+}
+
+// safe is an error's text where it is known to hold nothing of the client's.
+func safe(err error) string {
+	var server *serverError
+	if errors.As(err, &server) {
+		return "the server refused an internal query"
+	}
+	return err.Error()
+}
+
+// analysis is what was decided for a text.
+type analysis struct {
+	view    *view
+	plan    *sql.Plan // nil: it mentions nothing protected
+	edited  *sql.Edited
+	text    string // to send
+	changed bool
+}
+
+// analyze decides what becomes of a text and makes the tokens that it needs.
+func (x *session) analyze(text string) (*analysis, error) {
+	v, err := x.look()
+	if err != nil {
+		if last := x.db.lastKnown(); last != nil && !errors.Is(err, errSkipped) && !last.schema.Mentions(text) {
+			return &analysis{view: last, text: text}, nil
+		}
+		return nil, err
+	}
+	return x.analyzeUnder(v, text)
+}
+
+func (x *session) analyzeUnder(v *view, text string) (*analysis, error) {
+	a := &analysis{view: v, text: text}
+	if !v.schema.Mentions(text) {
+		return a, nil
+	}
+	views := x.views(v)
+	plan, err := sql.Analyze(sql.Request{Text: text, Schema: v.schema, Catalog: &resolver{x.ctx, v, x.query}, Access: x.access(v), Views: views})
+	if err != nil {
+		return nil, err
+	}
+	if !x.encodingOK.Load() && (views || plan.Verdict != sql.Relay) {
+		return nil, errEncoding
+	}
+	edited, err := plan.Apply(text, func(val *sql.Value) (string, error) { return x.fill(v, val) })
+	if err != nil {
+		return nil, err
+	}
+	a.plan, a.edited, a.text, a.changed = plan, &edited, edited.Text, edited.Text != text
+	return a, nil
+}
+
+func (x *session) fill(v *view, val *sql.Value) (string, error) {
+	if val.Param > 0 {
+		return "$" + itoa(val.Param), nil
+	}
+	if val.Null {
+		return "NULL", nil
+	}
+	out, err := x.convert(v, []byte(val.Text), val.Steps)
+	if err != nil {
+		return "", err
+	}
+	return sql.QuoteLiteral(string(out)), nil
+}
+
+func (x *session) count(a *analysis) {
+	verdict := "relay"
+	if a.plan != nil {
+		verdict = a.plan.Verdict.String()
+	}
+	x.srv.metrics.statements.WithLabelValues(verdict).Inc()
+}
+
+// simple handles Query.
+func (x *session) simple(body []byte) error {
+	raw, ok := bytes.CutSuffix(body, []byte{0})
+	if !ok || bytes.IndexByte(raw, 0) >= 0 {
+		return x.refuse('Q', "", errMalformed)
+	}
+	text := string(raw)
+	a, err := x.analyze(text)
+	if err != nil {
+		return x.refuse('Q', "", err)
+	}
+	e := &expected{kind: 'Q', view: a.view}
+	if a.plan != nil {
+		if e.intent, err = x.reads.plan(a.plan); err != nil {
+			return x.refuse('Q', "", err)
+		}
+		e.plan, e.text, e.edited = a.plan, text, a.edited
+	}
+	x.noteChange(text)
+	x.count(a)
+	if a.changed {
+		body = appendString(make([]byte, 0, len(a.text)+1), a.text)
+	}
+	return x.pass(e, body)
+}
+
+// noteChange remembers that names may mean something else after this text.
+func (x *session) noteChange(text string) {
+	if sql.ChangesSchema(text) {
+		x.stale = true
+	}
+}
+
+// parse handles Parse.
+func (x *session) parse(body []byte) error {
+	c := cursor{b: body}
+	name, text := string(c.string()), string(c.string())
+	types := make([]uint32, c.count())
+	for i := range types {
+		types[i] = uint32(c.int32())
+	}
+	if !c.done() {
+		return x.refuse('P', name, errMalformed)
+	}
+	a, err := x.analyze(text)
+	if err == nil {
+		err = parameterTypes(a.plan, types)
+	}
+	if err != nil {
+		return x.refuse('P', name, err)
+	}
+	st := &statement{name: name, text: text}
+	st.set(a)
+	x.noteChange(text)
+	x.count(a)
+	if a.changed {
+		out := appendString(appendString(make([]byte, 0, len(a.text)+len(body)), name), a.text)
+		out = appendInt16(out, len(types))
+		for _, t := range types {
+			out = appendInt32(out, int(t))
+		}
+		body = out
+	}
+	x.statements.sent(st)
+	return x.pass(&expected{kind: 'P', stmt: st}, body)
+}
+
+// set takes over what was decided for the statement's text.
+func (st *statement) set(a *analysis) {
+	st.view, st.plan, st.edited, st.flagged = a.view, a.plan, a.edited, a.plan != nil
+}
+
+// parameterTypes refuses a parameter that becomes a token but was declared as something else than text.
+func parameterTypes(plan *sql.Plan, types []uint32) error {
+	if plan == nil {
+		return nil
+	}
+	for n := range plan.Params {
+		if n > len(types) {
+			continue
+		}
+		switch types[n-1] {
+		case 0, oidText, oidVarchar, 705: // not given, or unknown
+		default:
+			return &failure{code: "0A000", message: "parameter $" + itoa(n) + " belongs to a protected column but is not declared as text", hint: "Bind it as text or varchar."}
+		}
+	}
+	return nil
+}
+
+// bind handles Bind: the values of parameters become tokens.
+func (x *session) bind(body []byte) error {
+	c := cursor{b: body}
+	portalName, name := string(c.string()), string(c.string())
+	if c.bad {
+		return x.refuse('B', "", errMalformed)
+	}
+	st, err := x.statement(name)
+	if err != nil {
+		return x.refuse('B', "", err)
+	}
+	if st != nil && !st.flagged {
+		delete(x.portals, portalName)
+		return x.pass(&expected{kind: 'B'}, body)
+	}
+	p := &portal{stmt: st}
+	if st != nil {
+		if p.intent, err = x.reads.plan(st.plan); err != nil {
+			return x.refuse('B', "", err)
+		}
+		if body, err = x.bindValues(st, body, &c); err != nil {
+			return x.refuse('B', "", err)
+		}
+	}
+	x.portals[portalName] = p
+	if err := x.pass(&expected{kind: 'B', portal: p}, body); err != nil {
+		return err
+	}
+	// Our own Describe: the rows are shown by what this portal returns now, not by what the client remembers of the statement.
+	return x.pass(&expected{kind: 'D', portal: p, swallow: true}, appendString([]byte{'P'}, portalName))
+}
+
+// statement finds the statement that a Bind names, and analyzes it again where the database or the catalog has changed since.
+// It gives nil for one that was not prepared by the protocol.
+func (x *session) statement(name string) (*statement, error) {
+	st, sure := x.statements.find(name)
+	if !sure {
+		if err := x.server.send('H', nil); err != nil {
+			return nil, err
+		}
+		if err := x.server.w.Flush(); err != nil {
+			return nil, err
+		}
+		if !x.fifo.idle() {
+			return nil, errGone
+		}
+		st, _ = x.statements.find(name)
+	}
+	if st == nil {
+		return nil, nil
+	}
+	v, err := x.look()
+	if err != nil {
+		if !st.flagged && !errors.Is(err, errSkipped) {
+			return st, nil
+		}
+		return nil, err
+	}
+	if v == st.view {
+		return st, nil
+	}
+	a, err := x.analyzeUnder(v, st.text)
+	if err != nil {
+		return nil, err
+	}
+	was := st.text
+	if st.edited != nil {
+		was = st.edited.Text
+	}
+	if a.text != was || (a.plan == nil) != (st.plan == nil) {
+		return nil, &failure{code: "0A000", message: "cached plan must not change: what is protected has changed since the statement was prepared", hint: "Prepare the statement again."}
+	}
+	fresh := &statement{name: st.name, text: st.text}
+	fresh.set(a)
+	x.statements.replace(st, fresh)
+	return fresh, nil
+}
+
+// bindValues rewrites the parameters of a Bind that the plan changes. c stands after the names.
+func (x *session) bindValues(st *statement, body []byte, c *cursor) ([]byte, error) {
+	if len(st.plan.Params) == 0 {
+		return body, nil
+	}
+	formats := make([]int, c.count())
+	for i := range formats {
+		formats[i] = c.int16()
+	}
+	start := len(body) - len(c.b)
+	out := append(make([]byte, 0, len(body)+64), body[:start]...)
+	n := c.count()
+	out = appendInt16(out, n)
+	for i := 1; i <= n; i++ {
+		v, null := c.value()
+		if c.bad {
+			return nil, errMalformed
+		}
+		steps, ours := st.plan.Params[i]
+		switch {
+		case null:
+			out = appendInt32(out, -1)
+			continue
+		case ours:
+			var err error
+			if v, err = x.convert(st.view, v, steps); err != nil {
+				return nil, err
+			}
+		}
+		out = append(appendInt32(out, len(v)), v...)
+	}
+	return append(out, c.b...), nil
+}
+
+// describeMessage handles Describe.
+func (x *session) describeMessage(body []byte) error {
+	c := cursor{b: body}
+	what, name := c.byte(), string(c.string())
+	e := &expected{kind: 'D'}
+	switch {
+	case !c.done():
+		return x.refuse('D', "", errMalformed)
+	case what == 'P':
+		e.portal = x.portals[name]
+	case what == 'S':
+		st, sure := x.statements.find(name)
+		if sure {
+			e.stmt = st
+		}
+		e.params = true
+	}
+	return x.pass(e, body)
+}
+
+// execute handles Execute. Rights are checked again: they may have gone since Bind.
+func (x *session) execute(body []byte) error {
+	c := cursor{b: body}
+	name := string(c.string())
+	c.int32()
+	if !c.done() {
+		return x.refuse('E', "", errMalformed)
+	}
+	p := x.portals[name]
+	if p != nil && p.stmt != nil {
+		v, err := x.look()
+		if err != nil {
+			return x.refuse('E', "", err)
+		}
+		access := x.access(v)
+		for _, r := range p.stmt.plan.Reads {
+			if a, ok := access(r.Policy); !ok || a.View < r.View {
+				return x.refuse('E', "", &failure{code: "42501", message: "permission to see column " + r.Column + " was revoked", hint: "Bind the statement again."})
+			}
+		}
+	}
+	return x.pass(&expected{kind: 'E', portal: p}, body)
+}
+
+// closeMessage handles Close.
+func (x *session) closeMessage(body []byte) error {
+	c := cursor{b: body}
+	what, name := c.byte(), string(c.string())
+	if !c.done() {
+		return x.refuse('C', "", errMalformed)
+	}
+	e := &expected{kind: 'C'}
+	if what == 'S' {
+		e.stmt = &statement{name: name}
+	} else {
+		delete(x.portals, name)
+	}
+	return x.pass(e, body)
+}
+
+// largeObjectFunctions are what libpq calls by FunctionCall.
+var largeObjectFunctions = []uint32{715, 764, 765, 767, 952, 953, 954, 955, 956, 957, 958, 964, 1004, 3170, 3171, 3172}
+
+// functionCall handles FunctionCall, which calls any function by its OID: relayed where that can show nothing protected.
+func (x *session) functionCall(body []byte) error {
+	v, err := x.look()
+	if err != nil {
+		return x.refuse('F', "", err)
+	}
+	if x.views(v) && (len(body) < 4 || !slices.Contains(largeObjectFunctions, binary.BigEndian.Uint32(body))) {
+		return x.refuse('F', "", &failure{code: "0A000", message: "function calls by OID are not supported for a role that may reveal or mask", hint: "Call the function in a SELECT."})
+	}
+	return x.pass(&expected{kind: 'F'}, body)
+}
