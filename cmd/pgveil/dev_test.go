@@ -331,9 +331,7 @@ func TestDevWithABadPgBinIsAConfigurationError(t *testing.T) {
 func TestDevBringsPostgreSQLBack(t *testing.T) {
 	t.Parallel()
 	r := startDev(t, "--ephemeral")
-	if err := syscall.Kill(postmasterOf(t, r.home), syscall.SIGQUIT); err != nil {
-		t.Fatal(err)
-	}
+	crash(t, r)
 	deadline := time.Now().Add(20 * time.Second)
 	for {
 		conn, err := pgx.Connect(t.Context(), r.env["PGVEIL_SHOP_DIRECT_URL"])
@@ -358,4 +356,12 @@ func ended(pid int) bool {
 		time.Sleep(50 * time.Millisecond)
 	}
 	return false
+}
+
+// crash ends the backing database without a word to its clients.
+func crash(t *testing.T, r *running) {
+	t.Helper()
+	if err := syscall.Kill(postmasterOf(t, r.home), syscall.SIGQUIT); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -49,6 +49,9 @@ func TestScripts(t *testing.T) {
 			"exits":  scriptExits,
 			"sql":    scriptSQL,
 			"setdsn": scriptSetDSN,
+			"writedsn": func(ts *testscript.TestScript, _ bool, args []string) {
+				ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(ts.Getenv("PGVEIL_DATABASE_URL")+"\n"), 0o600))
+			},
 		},
 	})
 }
