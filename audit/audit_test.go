@@ -196,43 +196,54 @@ func TestOddTextDoesNotFailTheBatch(t *testing.T) {
 
 func TestTamperingIsDetectedAndTheFirstBadRecordNamed(t *testing.T) {
 	t.Parallel()
+	c, conn := setup(t)
 	for name, tc := range map[string]struct {
 		sql string
 		seq int64
 	}{
-		"edited text":   {`UPDATE pgveil.audit SET role = 'nobody' WHERE seq = 4`, 4},
-		"edited count":  {`UPDATE pgveil.audit SET rows = 0 WHERE seq = 6`, 6},
-		"edited list":   {`UPDATE pgveil.audit SET columns = '{}' WHERE seq = 2`, 2},
-		"text moved":    {`UPDATE pgveil.audit SET role = role || addr, addr = '' WHERE seq = 5`, 5},
-		"edited time":   {`UPDATE pgveil.audit SET at = at + interval '1 microsecond' WHERE seq = 3`, 3},
-		"edited hash":   {`UPDATE pgveil.audit SET hash = '\x00' WHERE seq = 7`, 7},
-		"edited prev":   {`UPDATE pgveil.audit SET prev = '\x00' WHERE seq = 7`, 7},
-		"deleted":       {`DELETE FROM pgveil.audit WHERE seq = 5`, 5},
-		"first deleted": {`DELETE FROM pgveil.audit WHERE seq = 1`, 1},
-		"deleted and closed up": {`DELETE FROM pgveil.audit WHERE seq = 5; UPDATE pgveil.audit SET seq = 5 WHERE seq = 6;
-			UPDATE pgveil.audit SET seq = 6 WHERE seq = 7; UPDATE pgveil.audit SET seq = 7 WHERE seq = 8`, 5},
-		"reordered":         {`UPDATE pgveil.audit SET seq = 100 WHERE seq = 3; UPDATE pgveil.audit SET seq = 3 WHERE seq = 4; UPDATE pgveil.audit SET seq = 4 WHERE seq = 100`, 3},
-		"truncated":         {`DELETE FROM pgveil.audit WHERE seq > 5`, 6},
-		"all deleted":       {`TRUNCATE pgveil.audit`, 1},
-		"forged at the end": {`INSERT INTO pgveil.audit SELECT node, 9, at, kind, session, role, addr, database, action, outcome, fingerprint, reason, policies, columns, rows, hash, hash FROM pgveil.audit WHERE seq = 8`, 9},
-		"another node's":    {`UPDATE pgveil.audit SET node = 'node/3'`, 1},
+		"edited text":   {`UPDATE pgveil.audit SET role = 'nobody' WHERE node = 'NODE' AND seq = 4`, 4},
+		"edited count":  {`UPDATE pgveil.audit SET rows = 0 WHERE node = 'NODE' AND seq = 6`, 6},
+		"edited list":   {`UPDATE pgveil.audit SET columns = '{}' WHERE node = 'NODE' AND seq = 2`, 2},
+		"text moved":    {`UPDATE pgveil.audit SET role = role || addr, addr = '' WHERE node = 'NODE' AND seq = 5`, 5},
+		"edited time":   {`UPDATE pgveil.audit SET at = at + interval '1 microsecond' WHERE node = 'NODE' AND seq = 3`, 3},
+		"edited hash":   {`UPDATE pgveil.audit SET hash = '\x00' WHERE node = 'NODE' AND seq = 7`, 7},
+		"edited prev":   {`UPDATE pgveil.audit SET prev = '\x00' WHERE node = 'NODE' AND seq = 7`, 7},
+		"deleted":       {`DELETE FROM pgveil.audit WHERE node = 'NODE' AND seq = 5`, 5},
+		"first deleted": {`DELETE FROM pgveil.audit WHERE node = 'NODE' AND seq = 1`, 1},
+		"deleted and closed up": {`DELETE FROM pgveil.audit WHERE node = 'NODE' AND seq = 5; UPDATE pgveil.audit SET seq = 5 WHERE node = 'NODE' AND seq = 6;
+			UPDATE pgveil.audit SET seq = 6 WHERE node = 'NODE' AND seq = 7; UPDATE pgveil.audit SET seq = 7 WHERE node = 'NODE' AND seq = 8`, 5},
+		"reordered":             {`UPDATE pgveil.audit SET seq = 100 WHERE node = 'NODE' AND seq = 3; UPDATE pgveil.audit SET seq = 3 WHERE node = 'NODE' AND seq = 4; UPDATE pgveil.audit SET seq = 4 WHERE node = 'NODE' AND seq = 100`, 3},
+		"truncated":             {`DELETE FROM pgveil.audit WHERE node = 'NODE' AND seq > 5`, 6},
+		"all deleted":           {`DELETE FROM pgveil.audit WHERE node = 'NODE'`, 1},
+		"forged at the end":     {`INSERT INTO pgveil.audit SELECT node, 9, at, kind, session, role, addr, database, action, outcome, fingerprint, reason, policies, columns, rows, hash, hash FROM pgveil.audit WHERE node = 'NODE' AND seq = 8`, 9},
+		"given to another node": {`UPDATE pgveil.audit SET node = 'thief' WHERE node = 'NODE'`, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			c, conn := setup(t)
+			// One database for all: a chain and a checkpoint directory of its own for each case.
+			c := c
+			c.Node, c.CheckpointDir = name, t.TempDir()
 			fill(t, c, 8)
-			if r := verify(t, c); !r.OK() {
-				t.Fatalf("before: %+v", r)
+			if p := problem(verify(t, c), name); p != nil {
+				t.Fatalf("before: %+v", p)
 			}
-			if _, err := conn.Exec(t.Context(), tc.sql); err != nil {
+			if _, err := conn.Exec(t.Context(), strings.ReplaceAll(tc.sql, "NODE", name)); err != nil {
 				t.Fatal(err)
 			}
-			r := verify(t, c)
-			if r.OK() || r.Problems[0].Node != "node/1" || r.Problems[0].Seq != tc.seq || r.Problems[0].Reason == "" {
-				t.Errorf("report = %+v, want record %d named", r, tc.seq)
+			if p := problem(verify(t, c), name); p == nil || p.Seq != tc.seq || p.Reason == "" {
+				t.Errorf("problem = %+v, want record %d named", p, tc.seq)
 			}
 		})
 	}
+}
+
+// problem returns what a report has against a node, nil if nothing.
+func problem(r audit.Report, node string) *audit.Problem {
+	for _, p := range r.Problems {
+		if p.Node == node {
+			return &p
+		}
+	}
+	return nil
 }
 
 func TestOpenRefusesATamperedEnd(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// change is a transaction that changes the catalog. It holds the epoch's lock, so changes come one after another.
+// A change is a transaction that changes the catalog. It holds the epoch's lock, so changes come one after another.
 type change struct {
 	pgx.Tx
 	sealer   Sealer
@@ -22,34 +22,58 @@ type change struct {
 // returns nil, this Store's snapshot has the change; the other nodes have it as soon as they are told, at most a second
 // later while they can reach the database.
 func (s *Store) change(ctx context.Context, what string, f func(context.Context, *change) error) error {
-	conn, err := s.connect(ctx, "")
-	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
-	}
-	defer closeConn(conn)
-	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		var epoch epochRow
-		err := tx.QueryRow(ctx, `SELECT value, manifest, mac FROM pgveil.epoch FOR UPDATE`).Scan(&epoch.Value, &epoch.Manifest, &epoch.MAC)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return ErrNotInitialized
-		}
-		if err != nil {
-			return err
-		}
-		m, err := epoch.open(s.sealer)
-		if err != nil {
-			return err
-		}
-		c := &change{Tx: tx, sealer: s.sealer, manifest: m}
-		if err := f(ctx, c); err != nil || !c.dirty {
-			return err
-		}
-		return c.seal(ctx, epoch.Value+1)
-	})
-	if err != nil {
+	if err := s.transact(ctx, f); err != nil {
 		return explain(what, err)
 	}
 	return s.Refresh(ctx)
+}
+
+// transact does change's transaction on the connection kept for changes, which is made at the first.
+func (s *Store) transact(ctx context.Context, f func(context.Context, *change) error) error {
+	s.changing.Lock() // the epoch's lock would make others wait all the same
+	defer s.changing.Unlock()
+	tx, err := s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback(context.WithoutCancel(ctx)) // nothing after Commit
+	var epoch epochRow
+	err = tx.QueryRow(ctx, `SELECT value, manifest, mac FROM pgveil.epoch FOR UPDATE`).Scan(&epoch.Value, &epoch.Manifest, &epoch.MAC)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return ErrNotInitialized
+	}
+	if err != nil {
+		return err
+	}
+	m, err := epoch.open(s.sealer)
+	if err != nil {
+		return err
+	}
+	c := &change{Tx: tx, sealer: s.sealer, manifest: m}
+	if err := f(ctx, c); err != nil || !c.dirty {
+		return err
+	}
+	if err := c.seal(ctx, epoch.Value+1); err != nil {
+		return err
+	}
+	return tx.Commit(ctx)
+}
+
+// begin begins a transaction, on a new connection if the kept one was lost. The caller holds changing.
+func (s *Store) begin(ctx context.Context) (pgx.Tx, error) {
+	if s.changer != nil {
+		if tx, err := s.changer.Begin(ctx); err == nil {
+			return tx, nil
+		}
+		closeConn(s.changer)
+		s.changer = nil
+	}
+	conn, err := s.connect(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	s.changer = conn
+	return conn.Begin(ctx)
 }
 
 // seal writes the next epoch and notifies, in the same transaction: a node that is told finds the change.

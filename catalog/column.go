@@ -61,7 +61,7 @@ func (s *Store) Protect(ctx context.Context, database, schema, table, column, po
 			return err
 		}
 		// The mark is committed while the table is still locked: nobody sees the one without the other.
-		return s.mark(ctx, what, t.place, policy)
+		return s.mark(ctx, what, t.place, p)
 	})
 	if err != nil {
 		return explain(what, err)
@@ -70,9 +70,12 @@ func (s *Store) Protect(ctx context.Context, database, schema, table, column, po
 }
 
 // mark writes the protected column's row.
-func (s *Store) mark(ctx context.Context, what string, at place, policy string) error {
+func (s *Store) mark(ctx context.Context, what string, at place, checked *Policy) error {
 	return s.change(ctx, what, func(ctx context.Context, c *change) error {
-		p, err := c.soundPolicy(ctx, policy)
+		p, err := c.soundPolicy(ctx, checked.Name)
+		if err == nil && p.ID != checked.ID { // dropped and made again since the column was checked under it
+			err = unknown("policy", checked.Name)
+		}
 		if err != nil {
 			return err
 		}
@@ -284,8 +287,10 @@ func (t *target) suits(ctx context.Context, tx pgx.Tx, p *Policy) error {
 func (t *target) dependents(ctx context.Context, tx pgx.Tx) error {
 	var generated, policy, index *string
 	err := tx.QueryRow(ctx, `
-		SELECT (SELECT min(o.attname::text) FROM pg_depend d JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
+		SELECT (SELECT min(o.attname::text) FROM pg_depend d
+				LEFT JOIN pg_attrdef f ON d.classid = 'pg_attrdef'::regclass AND f.oid = d.objid
 				JOIN pg_attribute o ON o.attrelid = f.adrelid AND o.attnum = f.adnum
+					OR d.classid = 'pg_class'::regclass AND o.attrelid = d.objid AND o.attnum = d.objsubid -- before version 15
 				WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid = $2 AND o.attnum <> $2 AND o.attgenerated <> ''),
 			(SELECT min(y.polname::text) FROM pg_depend d JOIN pg_policy y ON d.classid = 'pg_policy'::regclass AND y.oid = d.objid
 				WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = $1 AND d.refobjsubid = $2),

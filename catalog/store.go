@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -42,6 +43,10 @@ type Store struct {
 
 	current atomic.Pointer[held]
 	lease   time.Duration
+
+	// changing is held for the length of a change and guards what follows.
+	changing sync.Mutex
+	changer  *pgx.Conn // nil until the first change
 
 	// mu is held for the length of a refresh and guards what follows.
 	mu         sync.Mutex
@@ -86,8 +91,14 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	return s, nil
 }
 
-// Close closes the connections. It waits for a refresh under way.
+// Close closes the connections. It waits for a change or refresh under way.
 func (s *Store) Close() {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if s.changer != nil {
+		closeConn(s.changer)
+		s.changer = nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for name := range s.links {
@@ -110,6 +121,10 @@ func (s *Store) Refresh(ctx context.Context) error {
 	defer s.mu.Unlock()
 	at := time.Now() // before reading: the lease must not outlive what was read
 	c, err := s.read(ctx)
+	var own *Error
+	if err != nil && !errors.As(err, &own) && ctx.Err() == nil {
+		c, err = s.read(ctx) // a kept connection was lost since, and is made again
+	}
 	if err != nil {
 		return err
 	}

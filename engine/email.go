@@ -121,6 +121,14 @@ func (c *email) plain(dst, token []byte, keys *keySet) ([]byte, fault) {
 	return append(dst, domain...), fault{}
 }
 
+func (c *email) tokens(dst []byte, ends []int, values [][]byte, k *versionKey) ([]byte, []int, fault) {
+	return oneByOne(dst, ends, values, func(dst, v []byte) ([]byte, fault) { return c.token(dst, v, k) })
+}
+
+func (c *email) plains(dst []byte, ends []int, tokens [][]byte, keys *keySet) ([]byte, []int, fault) {
+	return oneByOne(dst, ends, tokens, func(dst, v []byte) ([]byte, fault) { return c.plain(dst, v, keys) })
+}
+
 func (c *email) mark(token []byte) (int, bool) {
 	local, _, f := c.split(token)
 	if f.reason != "" {

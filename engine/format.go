@@ -37,6 +37,9 @@ type code interface {
 	token(dst, plain []byte, k *versionKey) ([]byte, fault)
 	// plain appends the value of token, whose version is read here.
 	plain(dst, token []byte, keys *keySet) ([]byte, fault)
+	// tokens and plains do the same for many, up to the first fault, and append to ends where each result ends.
+	tokens(dst []byte, ends []int, values [][]byte, k *versionKey) ([]byte, []int, fault)
+	plains(dst []byte, ends []int, tokens [][]byte, keys *keySet) ([]byte, []int, fault)
 	// mark returns the version mark of something that has a token's structure.
 	mark(token []byte) (mark int, ok bool)
 	// masked appends the mask of plain.

@@ -41,7 +41,9 @@ type reading struct {
 }
 
 func (l *lettered) derive(k *versionKey, key func(int) []byte) error {
-	c, err := ff1.New(key(32))
+	aes := key(32)
+	c, err := ff1.New(aes)
+	clear(aes)
 	if err != nil {
 		return err
 	}
@@ -55,22 +57,23 @@ func (l *lettered) derive(k *versionKey, key func(int) []byte) error {
 }
 
 // read takes src apart. Of a token the mark is read, and the letters become digits again.
-func (l *lettered) read(src []byte, token bool) (r reading, f fault) {
+func (l *lettered) read(r *reading, src []byte, token bool) (f fault) {
+	r.n, r.mark = 0, 0
 	if len(src) == 0 {
-		return r, fault{reasonEmpty, -1}
+		return fault{reasonEmpty, -1}
 	}
 	if f = l.layout.check(src); f.reason != "" {
-		return r, f
+		return f
 	}
 	if r.lead, f = l.layout.lead(src); f.reason != "" {
-		return r, f
+		return f
 	}
 	code := 0
 	for i, c := range src {
 		lettered := token && r.n >= r.lead && r.n < r.lead+letters
 		switch {
 		case r.n == maxDigits && (c >= '0' && c <= '9' || c >= 'A' && c <= 'Z'):
-			return r, fault{reasonLong, i}
+			return fault{reasonLong, i}
 		case lettered && c >= 'A' && c <= 'Z':
 			code = code*26 + int(c-'A')
 			r.n++
@@ -79,100 +82,180 @@ func (l *lettered) read(src []byte, token bool) (r reading, f fault) {
 			r.n++
 		case l.layout.separator(src, i):
 		default:
-			return r, fault{stray(c), i}
+			return fault{stray(c), i}
 		}
 	}
 	if n := r.n - r.lead; n < l.min {
-		return r, fault{reasonShort, -1}
+		return fault{reasonShort, -1}
 	} else if n > l.max {
-		return r, fault{reasonLong, -1}
+		return fault{reasonLong, -1}
 	}
 	if token {
 		r.mark = code / perMark
 		if r.mark >= letteredMark {
-			return r, fault{reasonShape, -1}
+			return fault{reasonShape, -1}
 		}
 		area := code % perMark
 		r.digit[r.lead], r.digit[r.lead+1], r.digit[r.lead+2] = byte(area/100), byte(area/10%10), byte(area%10)
 	}
-	return r, fault{}
+	return fault{}
 }
 
-// cipher runs FF1 over the free digits of r.
-func (l *lettered) cipher(r *reading, k *versionKey, inverse bool) {
-	var tweak [leadBytes + maxDigits]byte
-	tweak[0] = byte(r.lead)
+// maxTweak bounds the tweak in bytes.
+const maxTweak = leadBytes + maxDigits
+
+// prepare returns what FF1 runs over: the plan, the halves, and in tweak, from its start, the tweak.
+func (l *lettered) prepare(r *reading, k *versionKey, tweak []byte) (plan *ff1.Plan, a, b uint64) {
+	tweak[0], tweak[1], tweak[2], tweak[3] = byte(r.lead), 0, 0, 0
 	copy(tweak[1:leadBytes], r.digit[:r.lead])
 	copy(tweak[leadBytes:], r.digit[r.n-l.keep:r.n])
 	free := r.digit[r.lead : r.n-l.keep]
-	plan, u := k.plans[len(free)], len(free)/2
-	a, b := number(free[:u]), number(free[u:])
-	if inverse {
-		a, b = plan.DecryptPair(a, b, tweak[:leadBytes+l.keep])
-	} else {
-		a, b = plan.EncryptPair(a, b, tweak[:leadBytes+l.keep])
-	}
+	u := len(free) / 2
+	return k.plans[len(free)], number(free[:u]), number(free[u:])
+}
+
+// finish puts the halves that FF1 returned in the place of the free digits.
+func (l *lettered) finish(r *reading, a, b uint64) {
+	free := r.digit[r.lead : r.n-l.keep]
+	u := len(free) / 2
 	spell(free[:u], a)
 	spell(free[u:], b)
 }
 
+func (l *lettered) tweakLen() int { return leadBytes + l.keep }
+
 func (l *lettered) token(dst, plain []byte, k *versionKey) ([]byte, fault) {
-	r, f := l.read(plain, false)
-	if f.reason != "" {
+	var r reading
+	if f := l.read(&r, plain, false); f.reason != "" {
 		return dst, f
 	}
-	l.cipher(&r, k, false)
+	var tweak [maxTweak]byte
+	p, a, b := l.prepare(&r, k, tweak[:])
+	a, b = p.EncryptPair(a, b, tweak[:l.tweakLen()])
+	l.finish(&r, a, b)
+	return l.renderToken(dst, plain, &r, k), fault{}
+}
+
+func (l *lettered) renderToken(dst, plain []byte, r *reading, k *versionKey) []byte {
 	d := r.digit[r.lead:]
 	code := k.mark*perMark + int(d[0])*100 + int(d[1])*10 + int(d[2])
-	i := 0
-	for _, c := range plain {
-		if c >= '0' && c <= '9' {
-			switch i - r.lead {
-			case 0:
-				c = 'A' + byte(code/(26*26))
-			case 1:
-				c = 'A' + byte(code/26%26)
-			case 2:
-				c = 'A' + byte(code%26)
-			default:
-				c = '0' + r.digit[i]
-			}
-			i++
+	area := [letters]byte{'A' + byte(code/(26*26)), 'A' + byte(code/26%26), 'A' + byte(code%26)}
+	n, i := len(dst), 0
+	dst = append(dst, plain...)
+	for j, c := range dst[n:] {
+		if c < '0' || c > '9' {
+			continue
 		}
-		dst = append(dst, c)
+		if i >= r.lead && i < r.lead+letters {
+			dst[n+j] = area[i-r.lead]
+		} else {
+			dst[n+j] = '0' + r.digit[i]
+		}
+		i++
 	}
-	return dst, fault{}
+	return dst
 }
 
 func (l *lettered) plain(dst, token []byte, keys *keySet) ([]byte, fault) {
-	r, f := l.read(token, true)
+	var r reading
+	k, f := l.readToken(&r, token, keys)
 	if f.reason != "" {
 		return dst, f
 	}
+	var tweak [maxTweak]byte
+	p, a, b := l.prepare(&r, k, tweak[:])
+	a, b = p.DecryptPair(a, b, tweak[:l.tweakLen()])
+	l.finish(&r, a, b)
+	return r.renderPlain(dst, token), fault{}
+}
+
+func (l *lettered) readToken(r *reading, token []byte, keys *keySet) (*versionKey, fault) {
+	if f := l.read(r, token, true); f.reason != "" {
+		return nil, f
+	}
 	k := keys.mark(r.mark)
 	if k == nil {
-		return dst, fault{reasonVersion, -1}
+		return nil, fault{reasonVersion, -1}
 	}
-	l.cipher(&r, k, true)
-	i := 0
-	for _, c := range token {
+	return k, fault{}
+}
+
+func (r *reading) renderPlain(dst, token []byte) []byte {
+	n, i := len(dst), 0
+	dst = append(dst, token...)
+	for j, c := range dst[n:] {
 		if c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' {
-			c = '0' + r.digit[i]
+			dst[n+j] = '0' + r.digit[i]
 			i++
 		}
-		dst = append(dst, c)
 	}
-	return dst, fault{}
+	return dst
+}
+
+func (l *lettered) tokens(dst []byte, ends []int, values [][]byte, k *versionKey) ([]byte, []int, fault) {
+	for len(values) > 0 {
+		var r [ff1.Lanes]reading
+		var w lanes
+		w.tweakLen = l.tweakLen()
+		n, f := min(ff1.Lanes, len(values)), fault{}
+		for i, v := range values[:n] {
+			if f = l.read(&r[i], v, false); f.reason != "" {
+				n = i
+				break
+			}
+			w.plan[i], w.a[i], w.b[i] = l.prepare(&r[i], k, w.tweak(i))
+		}
+		w.run(n, false)
+		for i, v := range values[:n] {
+			l.finish(&r[i], w.a[i], w.b[i])
+			dst = l.renderToken(dst, v, &r[i], k)
+			ends = append(ends, len(dst))
+		}
+		if f.reason != "" {
+			return dst, ends, f
+		}
+		values = values[n:]
+	}
+	return dst, ends, fault{}
+}
+
+func (l *lettered) plains(dst []byte, ends []int, tokens [][]byte, keys *keySet) ([]byte, []int, fault) {
+	for len(tokens) > 0 {
+		var r [ff1.Lanes]reading
+		var w lanes
+		w.tweakLen = l.tweakLen()
+		n, f := min(ff1.Lanes, len(tokens)), fault{}
+		for i, v := range tokens[:n] {
+			var k *versionKey
+			if k, f = l.readToken(&r[i], v, keys); f.reason != "" {
+				n = i
+				break
+			}
+			w.plan[i], w.a[i], w.b[i] = l.prepare(&r[i], k, w.tweak(i))
+		}
+		w.run(n, true)
+		for i, v := range tokens[:n] {
+			l.finish(&r[i], w.a[i], w.b[i])
+			dst = r[i].renderPlain(dst, v)
+			ends = append(ends, len(dst))
+		}
+		if f.reason != "" {
+			return dst, ends, f
+		}
+		tokens = tokens[n:]
+	}
+	return dst, ends, fault{}
 }
 
 func (l *lettered) mark(token []byte) (int, bool) {
-	r, f := l.read(token, true)
+	var r reading
+	f := l.read(&r, token, true)
 	return r.mark, f.reason == ""
 }
 
 func (l *lettered) masked(dst, plain []byte, _ string) ([]byte, fault) {
-	r, f := l.read(plain, false)
-	if f.reason != "" {
+	var r reading
+	if f := l.read(&r, plain, false); f.reason != "" {
 		return dst, f
 	}
 	return appendLast4(dst, plain, r.n), fault{}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"math"
+	"math/bits"
 
 	"pgveil/engine/ff1"
 )
@@ -42,22 +43,43 @@ func panDomain(free int) uint64 {
 type pan struct {
 	resolved
 	rank [maxDigits]struct { // by free digits
-		domain uint64 // 5·10^(free−2)
-		first  uint64 // 10^(free−2): what the first digit counts
-		half   uint64 // the size of one half of FF1's domain
+		domain uint64  // 5·10^(free−2)
+		first  divisor // 10^(free−2): what the first digit counts
+		half   divisor // the size of one half of FF1's domain
 	}
+}
+
+// divisor divides by a number d ≥ 2 that is known before.
+type divisor struct {
+	d, recip uint64 // recip = ⌊2^64/d⌋
+}
+
+func newDivisor(d uint64) divisor {
+	recip, _ := bits.Div64(1, 0, d)
+	return divisor{d, recip}
+}
+
+// divide returns quotient and remainder. x/d − x·recip/2^64 < 1, so the first quotient is at most one too small.
+func (v *divisor) divide(x uint64) (q, r uint64) {
+	q, _ = bits.Mul64(x, v.recip)
+	r = x - q*v.d
+	if t := r - v.d; r >= v.d {
+		q, r = q+1, t
+	}
+	return q, r
 }
 
 func newPAN(r resolved) *pan {
 	c := &pan{resolved: r}
 	for free := r.min - r.keep; free <= r.max-r.keep; free++ {
 		rank := &c.rank[free]
-		rank.domain, rank.first = panDomain(free), pow10(free-2)
+		rank.domain, rank.first = panDomain(free), newDivisor(pow10(free-2))
 		radix, n := panNumerals(rank.domain)
-		rank.half = uint64(radix)
+		half := uint64(radix)
 		if n == 4 {
-			rank.half *= uint64(radix)
+			half *= uint64(radix)
 		}
+		rank.half = newDivisor(half)
 	}
 	return c
 }
@@ -80,7 +102,9 @@ func panNumerals(domain uint64) (radix, n int) {
 }
 
 func (c *pan) derive(k *versionKey, key func(int) []byte) error {
-	f, err := ff1.New(key(32))
+	aes := key(32)
+	f, err := ff1.New(aes)
+	clear(aes)
 	if err != nil {
 		return err
 	}
@@ -100,37 +124,38 @@ type cardDigits struct {
 	n     int
 }
 
-func (c *pan) read(src []byte) (d cardDigits, f fault) {
+func (c *pan) read(d *cardDigits, src []byte) fault {
+	d.n = 0
 	if len(src) == 0 {
-		return d, fault{reasonEmpty, -1}
+		return fault{reasonEmpty, -1}
 	}
 	separated := true // no separator may come first, last, or behind another
 	for i, b := range src {
 		switch {
 		case b >= '0' && b <= '9':
 			if d.n == len(d.digit) {
-				return d, fault{reasonLong, i}
+				return fault{reasonLong, i}
 			}
 			d.digit[d.n] = b - '0'
 			d.n++
 			separated = false
 		case b != ' ' && b != '-':
-			return d, fault{stray(b), i}
+			return fault{stray(b), i}
 		case separated:
-			return d, fault{reasonSeparator, i}
+			return fault{reasonSeparator, i}
 		default:
 			separated = true
 		}
 	}
 	switch {
 	case separated:
-		return d, fault{reasonSeparator, len(src) - 1}
+		return fault{reasonSeparator, len(src) - 1}
 	case d.n < c.min:
-		return d, fault{reasonShort, -1}
+		return fault{reasonShort, -1}
 	case d.n > c.max:
-		return d, fault{reasonLong, -1}
+		return fault{reasonLong, -1}
 	}
-	return d, fault{}
+	return fault{}
 }
 
 // doubled is what a digit counts in every second place from the right: the digit sum of its double.
@@ -170,29 +195,35 @@ var (
 
 func valueFirst(d byte) bool { return d >= 2 && d <= 6 }
 
-// cipher replaces the free digits but the last: it ranks them, runs FF1, and writes the result with the given digits
-// in the first place.
-func (c *pan) cipher(d *cardDigits, k *versionKey, inverse bool) {
+// prepare ranks the free digits but the last and returns what FF1 runs over: the plan, the halves of the rank, and in
+// tweak, from its start, the tweak.
+func (c *pan) prepare(d *cardDigits, k *versionKey, tweak []byte) (plan *ff1.Plan, a, b uint64) {
 	free := d.n - c.keep
-	rank, plan := &c.rank[free], k.plans[free]
-	var tweak [1 + 19]byte
+	rank := &c.rank[free]
 	tweak[0] = byte(d.n)
 	copy(tweak[1:], d.digit[free:d.n])
-	x := uint64(firstRank[d.digit[0]])*rank.first + number(d.digit[1:free-1])
-	for {
-		a, b := x/rank.half, x%rank.half
+	a, b = rank.half.divide(uint64(firstRank[d.digit[0]])*rank.first.d + number(d.digit[1:free-1]))
+	return k.plans[free], a, b
+}
+
+func (c *pan) tweakLen() int { return 1 + c.keep }
+
+// finish puts what FF1 returned in the place of the free digits but the last. Where it is outside the domain FF1 goes
+// on: the walk ends, because FF1 permutes, and the cycle through the rank comes back to it, which is in the domain.
+func (c *pan) finish(d *cardDigits, plan *ff1.Plan, a, b uint64, tweak []byte, inverse bool) {
+	free := d.n - c.keep
+	rank := &c.rank[free]
+	x := a*rank.half.d + b
+	for x >= rank.domain {
 		if inverse {
-			a, b = plan.DecryptPair(a, b, tweak[:1+c.keep])
+			a, b = plan.DecryptPair(a, b, tweak)
 		} else {
-			a, b = plan.EncryptPair(a, b, tweak[:1+c.keep])
+			a, b = plan.EncryptPair(a, b, tweak)
 		}
-		// Cycle walking ends: FF1 permutes, and the cycle through x comes back to x, which is in the domain.
-		if x = a*rank.half + b; x < rank.domain {
-			break
-		}
+		x = a*rank.half.d + b
 	}
-	first := x / rank.first
-	spell(d.digit[1:free-1], x-first*rank.first)
+	first, rest := rank.first.divide(x)
+	spell(d.digit[1:free-1], rest)
 	if inverse {
 		d.digit[0] = byte(first) + 2
 	} else {
@@ -201,18 +232,106 @@ func (c *pan) cipher(d *cardDigits, k *versionKey, inverse bool) {
 }
 
 func (c *pan) token(dst, plain []byte, k *versionKey) ([]byte, fault) {
-	d, f := c.value(plain)
-	if f.reason != "" {
+	var d cardDigits
+	if f := c.value(&d, plain); f.reason != "" {
 		return dst, f
 	}
-	c.cipher(&d, k, false)
+	var buf [maxTweak]byte
+	p, a, b := c.prepare(&d, k, buf[:])
+	tweak := buf[:c.tweakLen()]
+	a, b = p.EncryptPair(a, b, tweak)
+	c.finish(&d, p, a, b, tweak, false)
 	d.settle(d.n-c.keep-1, 1+k.mark)
 	return d.render(dst, plain), fault{}
 }
 
+func (c *pan) plain(dst, token []byte, keys *keySet) ([]byte, fault) {
+	var d cardDigits
+	k, f := c.readToken(&d, token, keys)
+	if f.reason != "" {
+		return dst, f
+	}
+	var buf [maxTweak]byte
+	p, a, b := c.prepare(&d, k, buf[:])
+	tweak := buf[:c.tweakLen()]
+	a, b = p.DecryptPair(a, b, tweak)
+	c.finish(&d, p, a, b, tweak, true)
+	d.settle(d.n-c.keep-1, 0)
+	return d.render(dst, token), fault{}
+}
+
+func (c *pan) readToken(d *cardDigits, token []byte, keys *keySet) (*versionKey, fault) {
+	m, f := c.marked(d, token)
+	if f.reason != "" {
+		return nil, f
+	}
+	k := keys.mark(m)
+	if k == nil {
+		return nil, fault{reasonVersion, -1}
+	}
+	return k, fault{}
+}
+
+func (c *pan) tokens(dst []byte, ends []int, values [][]byte, k *versionKey) ([]byte, []int, fault) {
+	for len(values) > 0 {
+		var d [ff1.Lanes]cardDigits
+		var w lanes
+		w.tweakLen = c.tweakLen()
+		n, f := min(ff1.Lanes, len(values)), fault{}
+		for i, v := range values[:n] {
+			if f = c.value(&d[i], v); f.reason != "" {
+				n = i
+				break
+			}
+			w.plan[i], w.a[i], w.b[i] = c.prepare(&d[i], k, w.tweak(i))
+		}
+		w.run(n, false)
+		for i, v := range values[:n] {
+			c.finish(&d[i], w.plan[i], w.a[i], w.b[i], w.tweak(i)[:w.tweakLen], false)
+			d[i].settle(d[i].n-c.keep-1, 1+k.mark)
+			dst = d[i].render(dst, v)
+			ends = append(ends, len(dst))
+		}
+		if f.reason != "" {
+			return dst, ends, f
+		}
+		values = values[n:]
+	}
+	return dst, ends, fault{}
+}
+
+func (c *pan) plains(dst []byte, ends []int, tokens [][]byte, keys *keySet) ([]byte, []int, fault) {
+	for len(tokens) > 0 {
+		var d [ff1.Lanes]cardDigits
+		var w lanes
+		w.tweakLen = c.tweakLen()
+		n, f := min(ff1.Lanes, len(tokens)), fault{}
+		for i, v := range tokens[:n] {
+			var k *versionKey
+			if k, f = c.readToken(&d[i], v, keys); f.reason != "" {
+				n = i
+				break
+			}
+			w.plan[i], w.a[i], w.b[i] = c.prepare(&d[i], k, w.tweak(i))
+		}
+		w.run(n, true)
+		for i, v := range tokens[:n] {
+			c.finish(&d[i], w.plan[i], w.a[i], w.b[i], w.tweak(i)[:w.tweakLen], true)
+			d[i].settle(d[i].n-c.keep-1, 0)
+			dst = d[i].render(dst, v)
+			ends = append(ends, len(dst))
+		}
+		if f.reason != "" {
+			return dst, ends, f
+		}
+		tokens = tokens[n:]
+	}
+	return dst, ends, fault{}
+}
+
 // value reads a clear card number.
-func (c *pan) value(plain []byte) (cardDigits, fault) {
-	d, f := c.read(plain)
+func (c *pan) value(d *cardDigits, plain []byte) fault {
+	f := c.read(d, plain)
 	switch {
 	case f.reason != "":
 	case !valueFirst(d.digit[0]):
@@ -220,57 +339,43 @@ func (c *pan) value(plain []byte) (cardDigits, fault) {
 	case d.residue() != 0:
 		f = fault{"it fails the Luhn check", -1}
 	}
-	return d, f
-}
-
-func (c *pan) plain(dst, token []byte, keys *keySet) ([]byte, fault) {
-	d, m, f := c.marked(token)
-	if f.reason != "" {
-		return dst, f
-	}
-	k := keys.mark(m)
-	if k == nil {
-		return dst, fault{reasonVersion, -1}
-	}
-	c.cipher(&d, k, true)
-	d.settle(d.n-c.keep-1, 0)
-	return d.render(dst, token), fault{}
+	return f
 }
 
 // marked reads a token and its mark.
-func (c *pan) marked(token []byte) (cardDigits, int, fault) {
-	d, f := c.read(token)
-	if f.reason != "" {
-		return d, 0, f
+func (c *pan) marked(d *cardDigits, token []byte) (int, fault) {
+	if f := c.read(d, token); f.reason != "" {
+		return 0, f
 	}
 	residue := d.residue()
 	if valueFirst(d.digit[0]) || residue == 0 {
-		return d, 0, fault{reasonShape, -1}
+		return 0, fault{reasonShape, -1}
 	}
-	return d, residue - 1, fault{}
+	return residue - 1, fault{}
 }
 
 func (c *pan) mark(token []byte) (int, bool) {
-	_, m, f := c.marked(token)
+	var d cardDigits
+	m, f := c.marked(&d, token)
 	return m, f.reason == ""
 }
 
 // render appends the digits in the layout of src.
 func (d *cardDigits) render(dst, src []byte) []byte {
-	i := 0
-	for _, c := range src {
+	n, i := len(dst), 0
+	dst = append(dst, src...)
+	for j, c := range dst[n:] {
 		if c >= '0' && c <= '9' {
-			c = '0' + d.digit[i]
+			dst[n+j] = '0' + d.digit[i]
 			i++
 		}
-		dst = append(dst, c)
 	}
 	return dst
 }
 
 func (c *pan) masked(dst, plain []byte, _ string) ([]byte, fault) {
-	d, f := c.value(plain)
-	if f.reason != "" {
+	var d cardDigits
+	if f := c.value(&d, plain); f.reason != "" {
 		return dst, f
 	}
 	return appendLast4(dst, plain, d.n), fault{}

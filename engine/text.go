@@ -73,6 +73,14 @@ func (c *text) plain(dst, token []byte, keys *keySet) ([]byte, fault) {
 	return k.appendOpened(dst, body)
 }
 
+func (c *text) tokens(dst []byte, ends []int, values [][]byte, k *versionKey) ([]byte, []int, fault) {
+	return oneByOne(dst, ends, values, func(dst, v []byte) ([]byte, fault) { return c.token(dst, v, k) })
+}
+
+func (c *text) plains(dst []byte, ends []int, tokens [][]byte, keys *keySet) ([]byte, []int, fault) {
+	return oneByOne(dst, ends, tokens, func(dst, v []byte) ([]byte, fault) { return c.plain(dst, v, keys) })
+}
+
 func (c *text) mark(token []byte) (int, bool) {
 	version, body, ok := prefixVersion(token)
 	return version, ok && isBase32(body)

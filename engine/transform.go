@@ -139,18 +139,14 @@ func (t *Transform) Policy() Policy { return t.policy }
 func (t *Transform) AppendToken(dst, plain []byte, version int) ([]byte, error) {
 	k := t.keys.version(version)
 	if k == nil {
-		return dst, &PolicyError{Policy: t.policy.Name, Reason: "there is no key of version " + strconv.Itoa(version),
-			Hint: "see: pgveil key list"}
+		return dst, t.noKey(version)
 	}
 	n := len(dst)
 	out, f := t.code.token(dst, plain, k)
-	if f.reason == "" {
-		return out, nil
+	if f.reason != "" {
+		return out[:n], t.formatError(plain, f)
 	}
-	if _, ok := t.Version(plain); ok {
-		f = fault{reasonToken, -1}
-	}
-	return out[:n], &FormatError{Policy: t.policy.Name, Format: t.policy.Format, Reason: f.reason, Offset: f.offset}
+	return out, nil
 }
 
 // AppendPlain appends the value that token stands for and returns the extended slice. The key version is read from
@@ -163,10 +159,53 @@ func (t *Transform) AppendToken(dst, plain []byte, version int) ([]byte, error) 
 func (t *Transform) AppendPlain(dst, token []byte) ([]byte, error) {
 	n := len(dst)
 	out, f := t.code.plain(dst, token, &t.keys)
-	if f.reason == "" {
-		return out, nil
+	if f.reason != "" {
+		return out[:n], t.tokenError(f)
 	}
-	return out[:n], &TokenError{Policy: t.policy.Name, Reason: f.reason, Offset: f.offset}
+	return out, nil
+}
+
+// AppendTokens appends the tokens of many values to dst, one behind the other, and to ends where in the returned slice
+// each ends. It gives what AppendToken gives for each; for ff1 it takes about half the time where values that stand
+// together have one length.
+//
+// At the first value that AppendToken would refuse it stops with that error: what was appended is of the values before
+// it, so it is the value whose index is the number of ends that were appended.
+func (t *Transform) AppendTokens(dst []byte, ends []int, values [][]byte, version int) ([]byte, []int, error) {
+	k := t.keys.version(version)
+	if k == nil {
+		return dst, ends, t.noKey(version)
+	}
+	n := len(ends)
+	dst, ends, f := t.code.tokens(dst, ends, values, k)
+	if f.reason != "" {
+		return dst, ends, t.formatError(values[len(ends)-n], f)
+	}
+	return dst, ends, nil
+}
+
+// AppendPlains appends the values of many tokens in the same way, each under the version it names.
+func (t *Transform) AppendPlains(dst []byte, ends []int, tokens [][]byte) ([]byte, []int, error) {
+	dst, ends, f := t.code.plains(dst, ends, tokens, &t.keys)
+	if f.reason != "" {
+		return dst, ends, t.tokenError(f)
+	}
+	return dst, ends, nil
+}
+
+func (t *Transform) noKey(version int) error {
+	return &PolicyError{Policy: t.policy.Name, Reason: "there is no key of version " + strconv.Itoa(version), Hint: "see: pgveil key list"}
+}
+
+func (t *Transform) formatError(plain []byte, f fault) error {
+	if _, ok := t.Version(plain); ok {
+		f = fault{reasonToken, -1}
+	}
+	return &FormatError{Policy: t.policy.Name, Format: t.policy.Format, Reason: f.reason, Offset: f.offset}
+}
+
+func (t *Transform) tokenError(f fault) error {
+	return &TokenError{Policy: t.policy.Name, Reason: f.reason, Offset: f.offset}
 }
 
 // Version returns the key version that token says it was made under. ok is false for what has not the structure of a

@@ -283,6 +283,9 @@ func parameterTypes(plan *sql.Plan, types []uint32) error {
 	return nil
 }
 
+// maxPortals is how many portals are remembered before those of past transactions are forgotten.
+const maxPortals = 64
+
 // bind handles Bind: the values of parameters become tokens.
 func (x *session) bind(body []byte) error {
 	c := cursor{b: body}
@@ -306,6 +309,9 @@ func (x *session) bind(body []byte) error {
 		if body, err = x.bindValues(st, body, &c); err != nil {
 			return x.refuse('B', "", err)
 		}
+	}
+	if len(x.portals) > maxPortals && x.status.Load() == 'I' && !x.unsynced {
+		clear(x.portals) // they ended with their transactions
 	}
 	x.portals[portalName] = p
 	if err := x.pass(&expected{kind: 'B', portal: p}, body); err != nil {
@@ -373,6 +379,9 @@ func (x *session) bindValues(st *statement, body []byte, c *cursor) ([]byte, err
 	start := len(body) - len(c.b)
 	out := append(make([]byte, 0, len(body)+64), body[:start]...)
 	n := c.count()
+	if c.bad {
+		return nil, errMalformed
+	}
 	out = appendInt16(out, n)
 	for i := 1; i <= n; i++ {
 		v, null := c.value()

@@ -95,12 +95,19 @@ func refuseAt(offset int32, r *Refusal) error { return &refusalAt{r, offset} }
 func (a *analysis) resolve(tree *pg.ParseResult) error {
 	seen := map[Name]bool{}
 	var names []Name
+	add := func(n Name) {
+		if !seen[n] {
+			seen[n] = true
+			names = append(names, n)
+		}
+	}
 	visit(tree.ProtoReflect(), func(m any) bool {
-		if rv, ok := m.(*pg.RangeVar); ok {
-			n := Name{rv.Schemaname, rv.Relname}
-			if !seen[n] {
-				seen[n] = true
-				names = append(names, n)
+		switch x := m.(type) {
+		case *pg.RangeVar:
+			add(Name{x.Schemaname, x.Relname})
+		case *pg.DropStmt:
+			for _, n := range dropped(x) {
+				add(n)
 			}
 		}
 		return true

@@ -42,7 +42,6 @@ func NewSchema(relations []string, functions []Function) *Schema {
 	if s.empty {
 		return s
 	}
-	s.add("execute") // a DO block with dynamic SQL names what it likes
 	for _, name := range relations {
 		s.add(name)
 	}
@@ -80,7 +79,7 @@ func (s *Schema) reaches(f Function) string {
 		return "it runs dynamic SQL"
 	case mentions(f.Source, "set_config", "search_path"):
 		return "it changes how names are resolved"
-	case s.Mentions(f.Source):
+	case s.Names(f.Source):
 		return "its body names something protected"
 	}
 	return ""
@@ -109,16 +108,20 @@ func (s *Schema) add(name string) {
 // Mentions tells whether text must be analyzed. It looks at words wherever they stand, strings and comments included, and errs on
 // the side of true. It allocates nothing.
 func (s *Schema) Mentions(text string) bool {
-	if s.always {
-		return true
-	}
+	return s.scan(text, !s.empty) // a DO block with EXECUTE in it names what it likes
+}
+
+// Names is Mentions for names alone.
+func (s *Schema) Names(text string) bool { return s.scan(text, false) }
+
+func (s *Schema) scan(text string, execute bool) bool {
 	// U&"..." can spell any name in escapes.
-	if strings.Contains(text, `U&"`) || strings.Contains(text, `u&"`) {
+	if s.always || strings.Contains(text, `U&"`) || strings.Contains(text, `u&"`) {
 		return true
 	}
 	var buf [64]byte
 	for w, i := nextWord(text, 0, buf[:]); len(w) > 0; w, i = nextWord(text, i, buf[:]) {
-		if _, hit := s.hits[string(w)]; hit {
+		if _, hit := s.hits[string(w)]; hit || execute && string(w) == "execute" {
 			return true
 		}
 	}

@@ -28,7 +28,7 @@ func (a *analysis) utility(n *pg.Node) error {
 	case *pg.Node_CreateFunctionStmt:
 		return a.body(n, "CREATE FUNCTION", false)
 	case *pg.Node_DropStmt:
-		return a.anyText(n, "DROP")
+		return a.drop(s.DropStmt)
 	case *pg.Node_CommentStmt, *pg.Node_AlterOwnerStmt:
 		return nil
 	case *pg.Node_DeclareCursorStmt:
@@ -74,7 +74,7 @@ func (a *analysis) anyName(n *pg.Node, what string) error {
 func (a *analysis) anyText(n *pg.Node, what string) error {
 	var err error
 	visit(n.ProtoReflect(), func(m any) bool {
-		if s, ok := m.(*pg.String); ok && a.Schema.Mentions(s.Sval) {
+		if s, ok := m.(*pg.String); ok && a.Schema.Names(s.Sval) {
 			err = refuse("Connect to the backing database directly, where the columns hold tokens.",
 				"something protected is named by %s, which is not supported yet", what)
 		}
@@ -134,6 +134,36 @@ func (a *analysis) readOnly(query *pg.Node, what string) error {
 	}
 	_, err := a.query(query, &scope{}, client)
 	return err
+}
+
+// drop refuses to drop a protected relation or one that shows it.
+func (a *analysis) drop(s *pg.DropStmt) error {
+	for _, name := range dropped(s) {
+		if rel := a.relations[name]; rel != nil && (rel.Reaches || rel.protected()) {
+			return a.refuseRelation(rel, "is named by DROP, which is not supported yet")
+		}
+	}
+	return nil
+}
+
+// dropped are the relations that DROP TABLE, VIEW and the like name.
+func dropped(s *pg.DropStmt) []Name {
+	switch s.RemoveType {
+	case pg.ObjectType_OBJECT_TABLE, pg.ObjectType_OBJECT_VIEW, pg.ObjectType_OBJECT_MATVIEW, pg.ObjectType_OBJECT_FOREIGN_TABLE:
+	default:
+		return nil
+	}
+	var names []Name
+	for _, o := range s.Objects {
+		p := path(o.GetList().GetItems())
+		switch {
+		case len(p) == 1:
+			names = append(names, Name{Name: p[0]})
+		case len(p) > 1:
+			names = append(names, Name{Schema: p[len(p)-2], Name: p[len(p)-1]})
+		}
+	}
+	return names
 }
 
 // execute looks at the parameters of EXECUTE: what it runs was analyzed by PREPARE.

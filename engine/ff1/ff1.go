@@ -32,7 +32,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"math/big"
-	"math/bits"
 	"strconv"
 	"sync"
 )
@@ -89,6 +88,7 @@ type Plan struct {
 	form     form
 	hi, lo   uint64  // E(P)
 	mu, mv   modulus // radix^u, radix^v
+	digits   positional
 	big      *bigPlan
 }
 
@@ -133,6 +133,7 @@ func (c *Cipher) Plan(radix, n, tweakLen int) (*Plan, error) {
 	}
 	if p.form != formBig {
 		p.mu, p.mv = newModulus(mu), newModulus(mv)
+		p.digits = newPositional(uint64(radix))
 	}
 	s := new(scratch)
 	s.in = [16]byte{1, 2, 1, byte(radix >> 16), byte(radix >> 8), byte(radix), rounds, byte(p.u)}
@@ -147,11 +148,6 @@ func (c *Cipher) Plan(radix, n, tweakLen int) (*Plan, error) {
 func power(radix, n int) *big.Int {
 	return new(big.Int).Exp(big.NewInt(int64(radix)), big.NewInt(int64(n)), nil)
 }
-
-// Len returns the number of numerals, Radix the radix and TweakLen the bytes of a tweak.
-func (p *Plan) Len() int      { return p.n }
-func (p *Plan) Radix() int    { return int(p.radix) }
-func (p *Plan) TweakLen() int { return p.tweakLen }
 
 // Encrypt enciphers the numerals of src into dst (Algorithm 7). Both have the plan's length and may be the same slice.
 // It allocates nothing for halves up to 2^96. A numeral that is not below the radix is a *NumeralError.
@@ -178,15 +174,15 @@ func (p *Plan) numerals(dst, src []uint16, tweak []byte, inverse bool) error {
 	}
 	switch p.form {
 	case form32, form64:
-		a, b := p.number(src[:p.u]), p.number(src[p.u:])
+		a, b := p.digits.number(src[:p.u]), p.digits.number(src[p.u:])
 		a, b = p.pair(a, b, tweak, inverse)
-		p.string(dst[:p.u], a)
-		p.string(dst[p.u:], b)
+		p.digits.spell(dst[:p.u], a)
+		p.digits.spell(dst[p.u:], b)
 	case form96:
-		a, b := p.number128(src[:p.u]), p.number128(src[p.u:])
+		a, b := p.digits.number128(src[:p.u]), p.digits.number128(src[p.u:])
 		a, b = p.run96(a, b, tweak, inverse)
-		p.string128(dst[:p.u], a)
-		p.string128(dst[p.u:], b)
+		p.digits.spell128(dst[:p.u], a)
+		p.digits.spell128(dst[p.u:], b)
 	default:
 		p.runBig(dst, src, tweak, inverse)
 	}
@@ -284,39 +280,4 @@ func head(t []byte) (hi, lo uint64) {
 		}
 	}
 	return hi, lo
-}
-
-// number is NUM_radix of Algorithm 1, most significant numeral first.
-func (p *Plan) number(x []uint16) (n uint64) {
-	for _, d := range x {
-		n = n*p.radix + uint64(d)
-	}
-	return n
-}
-
-// string is STR_radix of Algorithm 3.
-func (p *Plan) string(dst []uint16, n uint64) {
-	for i := len(dst) - 1; i >= 0; i-- {
-		q := n / p.radix
-		dst[i] = uint16(n - q*p.radix)
-		n = q
-	}
-}
-
-func (p *Plan) number128(x []uint16) (n uint128) {
-	for _, d := range x {
-		carry, lo := bits.Mul64(n.lo, p.radix)
-		lo, c := bits.Add64(lo, uint64(d), 0)
-		n = uint128{n.hi*p.radix + carry + c, lo}
-	}
-	return n
-}
-
-func (p *Plan) string128(dst []uint16, n uint128) {
-	for i := len(dst) - 1; i >= 0; i-- {
-		var rem uint64
-		n.hi, rem = n.hi/p.radix, n.hi%p.radix
-		n.lo, rem = bits.Div64(rem, n.lo, p.radix)
-		dst[i] = uint16(rem)
-	}
 }

@@ -49,12 +49,33 @@ func newModulus(m *big.Int) modulus {
 	return q
 }
 
-// reduce returns y mod m for m ≤ 2^32. With f the fraction cut off 2^64/m, y/m − y·recip/2^64 = y·f/2^64 < 1, so the
-// quotient is at most one too small.
-func (m *modulus) reduce(y uint64) uint64 {
+// addReduced returns a + y mod m for a < m ≤ 2^32 and any y. With f the fraction cut off 2^64/m,
+// y/m − y·recip/2^64 = y·f/2^64 < 1, so the quotient is at most one too small and a + y − q·m is below 3m. The sums
+// are modulo 2^64, which loses nothing: the true value is small. The two candidates beside it do not wait for it.
+func (m *modulus) addReduced(a, y uint64) uint64 {
 	q, _ := bits.Mul64(y, m.recip)
-	r := y - q*m.lo
-	if t := r - m.lo; r >= m.lo {
+	q *= m.lo
+	y += a
+	r := y - q
+	if t := y - m.lo - q; int64(t) >= 0 {
+		r = t
+	}
+	if t := y - 2*m.lo - q; int64(t) >= 0 {
+		r = t
+	}
+	return r
+}
+
+// subReduced returns a − y mod m in the same way: a − y + q·m is above −2m and below m.
+func (m *modulus) subReduced(a, y uint64) uint64 {
+	q, _ := bits.Mul64(y, m.recip)
+	q *= m.lo
+	y = a - y
+	r := y + 2*m.lo + q
+	if t := y + m.lo + q; int64(t) >= 0 {
+		r = t
+	}
+	if t := y + q; int64(t) >= 0 {
 		r = t
 	}
 	return r

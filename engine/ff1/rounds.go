@@ -13,8 +13,8 @@ func (p *Plan) encrypt32(s *scratch, hi, lo, a, b uint64) (uint64, uint64) {
 	shift, mu, mv := uint(8*p.b), &p.mu, &p.mv
 	binary.BigEndian.PutUint64(s.in[:8], hi)
 	for i := uint64(0); i < rounds; i += 2 {
-		a = mu.add(a, mu.reduce(p.f32(s, lo^i<<shift^b)))
-		b = mv.add(b, mv.reduce(p.f32(s, lo^(i+1)<<shift^a)))
+		a = mu.addReduced(a, p.f32(s, lo^i<<shift^b))
+		b = mv.addReduced(b, p.f32(s, lo^(i+1)<<shift^a))
 	}
 	return a, b
 }
@@ -23,8 +23,8 @@ func (p *Plan) decrypt32(s *scratch, hi, lo, a, b uint64) (uint64, uint64) {
 	shift, mu, mv := uint(8*p.b), &p.mu, &p.mv
 	binary.BigEndian.PutUint64(s.in[:8], hi)
 	for i := uint64(rounds); i > 0; i -= 2 {
-		b = mv.sub(b, mv.reduce(p.f32(s, lo^(i-1)<<shift^a)))
-		a = mu.sub(a, mu.reduce(p.f32(s, lo^(i-2)<<shift^b)))
+		b = mv.subReduced(b, p.f32(s, lo^(i-1)<<shift^a))
+		a = mu.subReduced(a, p.f32(s, lo^(i-2)<<shift^b))
 	}
 	return a, b
 }

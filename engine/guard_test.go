@@ -1,0 +1,119 @@
+package engine_test
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"pgveil/engine"
+	"pgveil/internal/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// guardPieces make strings around the edges of each guard. Which of them are values is AppendToken's to say.
+var guardPieces = map[string][]string{
+	"ssn":    {"0", "1", "9", "123", "-"},
+	"pan":    {"4", "2", "6", "0", "1111", "5", " ", "-", "3"},
+	"digits": {"0", "1", "9"},
+	"phone":  {"+", "1", "44", "0", "212", "555", "(", ")", " ", "-", ".", "/"},
+	"email": {"t1_", "t12_", "t123_", "t1", "t", "t:_", "t1a_", "t0_", "t1234_", "_", "a", "é", "aaaaaaaaaaaa", "A9.", "%", "@ex.com", "@",
+		"@a-long-domain-name-that-goes-on.example.com"},
+	"text": {"t1_", "t12_", "t123_", "t1", "t", "t:_", "t1é_", "t1éé_", "t1a_", "t0_", "t1234_", "_", "a", "é", "東京", "aaaaaaaaaaaa", "%", `\`, "'", "\n", " ", "T1_"},
+}
+
+// TestGuardOnPostgreSQL asks PostgreSQL: the guard is true for every token, false for every value, NULL for NULL.
+func TestGuardOnPostgreSQL(t *testing.T) {
+	t.Parallel()
+	conn, err := pgx.Connect(t.Context(), pgtest.Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), `CREATE TABLE seen (format text, "a ""b" text, token bool)`); err != nil {
+		t.Fatal(err)
+	}
+	for format, c := range roundTrips {
+		rows := guardRows(t, format, c.values)
+		if _, err := conn.CopyFrom(t.Context(), pgx.Identifier{"seen"}, []string{"format", `a "b`, "token"}, pgx.CopyFromRows(rows)); err != nil {
+			t.Fatal(err)
+		}
+		guard := engine.Guard(engine.Policy{Format: format}, `"a ""b"`)
+		for _, conforming := range []string{"on", "off"} {
+			if _, err := conn.Exec(t.Context(), "SET standard_conforming_strings = "+conforming); err != nil {
+				t.Fatal(err)
+			}
+			var missed, passed, null int
+			err := conn.QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE token AND `+guard+` IS NOT TRUE),
+				count(*) FILTER (WHERE NOT token AND `+guard+` IS NOT FALSE), count(*) FILTER (WHERE token IS NULL AND `+guard+` IS NULL)
+				FROM seen WHERE format = '`+format+`'`).Scan(&missed, &passed, &null)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if missed != 0 || passed != 0 || null != 1 {
+				t.Errorf("%s: of %d rows the guard missed %d tokens, passed %d values, and was NULL for NULL %d times",
+					format, len(rows), missed, passed, null)
+			}
+		}
+	}
+}
+
+// guardRows returns (format, text, is a token) for values known and random, their tokens of several versions, and NULL.
+func guardRows(t *testing.T, format string, known []string) (rows [][]any) {
+	versions := []int{1, 2, 8}
+	if engine.FF1 != (engine.Policy{Format: format}).Method() {
+		versions = []int{1, 12, 999}
+	}
+	tr := compile(t, format, versions...)
+	add := func(value string, version int) {
+		token, err := tr.AppendToken(nil, []byte(value), version)
+		if err == nil {
+			rows = append(rows, []any{format, value, false}, []any{format, string(token), true})
+		}
+	}
+	for _, v := range known {
+		add(v, versions[0])
+	}
+	r, pieces := rand.New(rand.NewPCG(1, uint64(len(format)))), guardPieces[format]
+	for i := range 6000 {
+		var v strings.Builder
+		for range 1 + r.IntN(16) {
+			v.WriteString(pieces[r.IntN(len(pieces))])
+		}
+		add(v.String(), versions[i%len(versions)])
+	}
+	if len(rows) < 2*len(known)+20 {
+		t.Fatalf("%s: only %d rows", format, len(rows))
+	}
+	return append(rows, []any{format, nil, nil})
+}
+
+// TestGuardRefusesWhatIsWrittenAround tries the constraint as it stands on a protected column.
+func TestGuardRefusesWhatIsWrittenAround(t *testing.T) {
+	t.Parallel()
+	conn, err := pgx.Connect(t.Context(), pgtest.Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	for format, c := range roundTrips {
+		tr := compile(t, format)
+		if _, err := conn.Exec(t.Context(), "CREATE TABLE guarded_"+format+" (c varchar CHECK ("+engine.Guard(tr.Policy(), "c")+"))"); err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range c.values {
+			token, err := tr.AppendToken(nil, []byte(v), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Exec(t.Context(), "INSERT INTO guarded_"+format+" VALUES ($1), (NULL)", string(token)); err != nil {
+				t.Errorf("%s: a token is refused: %v", format, err)
+			}
+			if _, err := conn.Exec(t.Context(), "INSERT INTO guarded_"+format+" VALUES ($1)", v); err == nil {
+				t.Errorf("%s: a value of %d bytes is stored", format, len(v))
+			}
+		}
+	}
+}
