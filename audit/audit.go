@@ -13,6 +13,7 @@
 package audit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,6 +73,8 @@ type Config struct {
 
 	// Logger hears of lost connections and of checkpoints that cannot be written; nil is silent.
 	Logger *slog.Logger
+
+	every time.Duration // between checkpoints; 0 is checkpointEvery
 }
 
 // Error is a failure an operator can act on.
@@ -173,7 +176,7 @@ func (l *Log) Close(ctx context.Context) error {
 func (l *Log) run() {
 	defer close(l.done)
 	defer l.disconnect()
-	tick := time.NewTicker(checkpointEvery)
+	tick := time.NewTicker(cmp.Or(l.config.every, checkpointEvery))
 	defer tick.Stop()
 	for {
 		select {

@@ -307,6 +307,29 @@ func TestCheckpointIsSignedAndPrivate(t *testing.T) {
 	}
 }
 
+func TestRunningNodeWritesCheckpoints(t *testing.T) {
+	t.Parallel()
+	c, conn := setup(t)
+	l := open(t, c.Every(20*time.Millisecond))
+	for i := range 3 {
+		must(t, l.Append(t.Context(), record(i)))
+	}
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		if r := verify(t, c); len(r.Nodes) == 1 && r.Nodes[0].Checkpoint == 3 && r.OK() {
+			break
+		}
+		if time.Since(begun) > 5*time.Second {
+			t.Fatal("no checkpoint of the last record within 5 s")
+		}
+	}
+	if _, err := conn.Exec(t.Context(), `DELETE FROM pgveil.audit WHERE seq = 3`); err != nil {
+		t.Fatal(err)
+	}
+	if p := problem(verify(t, c), c.Node); p == nil || p.Seq != 3 {
+		t.Errorf("a cut-off end gives %+v", p)
+	}
+}
+
 func TestAppendFailsInAnOutageAndWorksAfterIt(t *testing.T) {
 	t.Parallel()
 	c, conn := setup(t)

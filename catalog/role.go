@@ -47,6 +47,13 @@ func (s *Store) AddRole(ctx context.Context, name string, password secret.Bytes)
 		return fmt.Errorf("add role %q: the verifier is not well formed", name)
 	}
 	return s.change(ctx, fmt.Sprintf("add role %q", name), func(ctx context.Context, c *change) error {
+		var own bool
+		if err := c.QueryRow(ctx, `SELECT $1 = session_user`, name).Scan(&own); err != nil {
+			return err
+		}
+		if own {
+			return invalid("clients log in as roles of their own", "%q is the role pgveil itself logs in as: a new password would lock it out", name)
+		}
 		if _, err := c.Exec(ctx, `SELECT set_config('pgveil.role', $1, true), set_config('pgveil.verifier', $2, true)`, name, text); err != nil {
 			return err
 		}

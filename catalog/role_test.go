@@ -59,6 +59,7 @@ func TestBadRolesAndGrantsAreRefused(t *testing.T) {
 	ctx := t.Context()
 	wantCode(t, in.AddRole(ctx, "", password("x")), catalog.CodeInvalid, "name of a role")
 	wantCode(t, in.AddRole(ctx, "pg_read_all_data", password("x")), catalog.CodeInvalid, "name of a role")
+	wantCode(t, in.AddRole(ctx, in.super.Config().User, password("x")), catalog.CodeInvalid, "itself logs in as")
 	wantCode(t, in.AddRole(ctx, role, password("")), catalog.CodeInvalid, "needs a password")
 	wantCode(t, in.ImportRole(ctx, role, "not-a-verifier"), catalog.CodeInvalid, "not a SCRAM-SHA-256 verifier")
 	wantCode(t, in.Grant(ctx, "nobody-"+role, catalog.Reveal, "ssn"), catalog.CodeUnknown, "unknown role")
