@@ -33,6 +33,10 @@ var pinned = map[string]string{
 	"application_name":    "pgveil replication",
 	"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3",
 	"idle_in_transaction_session_timeout": "0",
+	// The epoch's fence and the wait for its predecessor rest on READ COMMITTED's second look at a changed row.
+	"default_transaction_isolation": "read committed",
+	"default_transaction_read_only": "off",
+	"array_nulls":                   "on",
 }
 
 type side string

@@ -243,7 +243,7 @@ func (s *session) publish(ctx context.Context, at pglogrepl.LSN, rows []int64) e
 
 // advance runs the statement of that name on the target's connection, inside its transaction if one is open.
 func (s *session) advance(ctx context.Context, at pglogrepl.LSN, committed time.Time) error {
-	params := advanceParams(s.cfg().Name, s.epochText, at, pglogrepl.LSN(s.sourceLSN.Load()), committed)
+	params := advanceParams(s.cfg().Name, s.epochText, at, pglogrepl.LSN(s.sourceLSN.Load()), committed, at > s.haltedAt)
 	r := s.dst.PgConn().ExecParams(ctx, advance, params, nil, nil, nil).Read()
 	if r.Err == nil && r.CommandTag.RowsAffected() != 1 {
 		return errFenced
