@@ -12,10 +12,11 @@ import (
 )
 
 const (
-	maxBatchOps   = 500      // statements sent to the target before their results are read
-	maxBatchBytes = 1 << 20  // of them
-	maxGroupOps   = 20_000   // changes after which a group commits though more source transactions wait
-	idleBytes     = 64 << 10 // WAL of others that moves an idle checkpoint within a second
+	maxBatchOps   = 500                    // statements sent to the target before their results are read
+	maxBatchBytes = 1 << 20                // of them
+	maxGroupOps   = 20_000                 // changes after which a group commits though more source transactions wait
+	maxGroupAge   = 200 * time.Millisecond // the same, so that a backlog becomes visible bit by bit
+	idleBytes     = 64 << 10               // WAL of others that moves an idle checkpoint within a second
 	idleInterval  = 10 * time.Second
 	firstWrite    = time.Second
 	idleTick      = 250 * time.Millisecond
@@ -39,6 +40,7 @@ type applier struct {
 	end      pglogrepl.LSN // of the last whole source transaction of the group
 	commit   time.Time     // its commit time at the source
 	groupOps int
+	began    time.Time // the group
 	counts   map[byte]int
 
 	position pglogrepl.LSN // everything before it was sent
@@ -127,7 +129,7 @@ func (a *applier) item(ctx context.Context, i item) error {
 		if a.open {
 			a.end, a.commit = m.TransactionEndLSN, m.CommitTime
 		}
-		if a.groupOps >= maxGroupOps || m.CommitLSN <= a.haltedAt {
+		if a.groupOps >= maxGroupOps || time.Since(a.began) > maxGroupAge || m.CommitLSN <= a.haltedAt {
 			return a.settle(ctx)
 		}
 		return nil
@@ -239,7 +241,7 @@ func (a *applier) begin() {
 	if a.open {
 		return
 	}
-	a.open = true
+	a.open, a.began = true, time.Now()
 	a.batch.ExecParams("BEGIN", nil, nil, nil, nil)
 	a.ops = append(a.ops, op{})
 }

@@ -47,6 +47,9 @@ const (
 )
 
 func parse(s side, dsn secret.Bytes) (*pgx.ConnConfig, error) {
+	if dsn.Len() == 0 {
+		return nil, errors.New("the " + string(s) + " DSN is empty") // libpq's environment would fill it in
+	}
 	cfg, err := pgx.ParseConfig(string(dsn.Expose()))
 	if err != nil {
 		// The cause quotes the DSN.

@@ -36,7 +36,7 @@ type Worker struct {
 
 // NewWorker returns a worker that has not begun. It does no I/O.
 func NewWorker(cfg Config) (*Worker, error) {
-	if err := cfg.checkName(); err != nil {
+	if err := cfg.check(); err != nil {
 		return nil, err
 	}
 	if cfg.RetryStopped == 0 {
