@@ -46,7 +46,7 @@ var modules = map[string][]string{
 	"github.com/jackc/pgx/v5":             {"*"},
 	"github.com/jackc/pglogrepl":          {"replication"},
 	"github.com/pganalyze/pg_query_go/v6": {"sql"},
-	"google.golang.org/protobuf":          {"sql"},
+	"google.golang.org/protobuf":          {"sql"}, // of pg_query's trees
 	"github.com/prometheus/client_golang": {"*"},
 	"github.com/urfave/cli/v2":            {"cmd/pgveil"},
 	"github.com/vbauerster/mpb/v8":        {"cmd/pgveil"},

@@ -15,9 +15,9 @@ import (
 	_ "github.com/tink-crypto/tink-go/v2/kwp/subtle"
 	_ "github.com/urfave/cli/v2"
 	_ "github.com/vbauerster/mpb/v8"
+	_ "golang.org/x/crypto/cryptobyte"
 	_ "golang.org/x/sync/errgroup"
+	_ "golang.org/x/sys/unix"
 	_ "golang.org/x/term"
 	_ "golang.org/x/text/secure/precis"
-	_ "golang.org/x/crypto/cryptobyte"
-	_ "golang.org/x/sys/unix"
 )

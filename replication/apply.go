@@ -12,11 +12,13 @@ import (
 )
 
 const (
-	maxBatchOps   = 500      // statements sent to the target before their results are read
-	maxBatchBytes = 1 << 20  // of them
-	maxGroupOps   = 20_000   // changes after which a group commits though more source transactions wait
-	idleBytes     = 64 << 10 // WAL of others that moves an idle checkpoint within a second
+	maxBatchOps   = 500                    // statements sent to the target before their results are read
+	maxBatchBytes = 1 << 20                // of them
+	maxGroupOps   = 20_000                 // changes after which a group commits though more source transactions wait
+	maxGroupAge   = 200 * time.Millisecond // the same, so that a backlog becomes visible bit by bit
+	idleBytes     = 64 << 10               // WAL of others that moves an idle checkpoint within a second
 	idleInterval  = 10 * time.Second
+	firstWrite    = time.Second
 	idleTick      = 250 * time.Millisecond
 	maxPrepared   = 256 // statements; one per table and set of unchanged columns
 )
@@ -38,12 +40,14 @@ type applier struct {
 	end      pglogrepl.LSN // of the last whole source transaction of the group
 	commit   time.Time     // its commit time at the source
 	groupOps int
+	began    time.Time // the group
 	counts   map[byte]int
 
 	position pglogrepl.LSN // everything before it was sent
 	urgent   bool          // the source asked for an answer
 	written  pglogrepl.LSN // of the checkpoint
 	wrote    time.Time
+	moves    int // of the checkpoint in this session
 
 	batch *pgconn.Batch
 	ops   []op
@@ -67,9 +71,11 @@ func newApplier(s *session, q *queue) *applier {
 func (a *applier) run(ctx context.Context) error {
 	err := a.loop(ctx)
 	var h *halt
-	if errors.As(err, &h) && a.open && a.end > a.written && a.leader.singlyTo < a.final {
-		a.leader.singlyTo = a.final
-		return errSingly
+	if errors.As(err, &h) && a.haltedAt < a.final {
+		a.haltedAt = a.final
+		if a.open && a.end > a.written {
+			return errSingly
+		}
 	}
 	return err
 }
@@ -123,7 +129,7 @@ func (a *applier) item(ctx context.Context, i item) error {
 		if a.open {
 			a.end, a.commit = m.TransactionEndLSN, m.CommitTime
 		}
-		if a.groupOps >= maxGroupOps || m.CommitLSN <= a.leader.singlyTo {
+		if a.groupOps >= maxGroupOps || time.Since(a.began) > maxGroupAge || m.CommitLSN <= a.haltedAt {
 			return a.settle(ctx)
 		}
 		return nil
@@ -167,12 +173,13 @@ func (a *applier) settle(ctx context.Context) error {
 		return nil
 	case a.open:
 		return a.commitGroup(ctx)
-	case a.position <= a.written:
+	case a.position < a.written || a.position == a.written && a.moves > 0:
 		a.urgent = false
 		return nil
 	}
+	// The first write of a session says that it streams, though nothing may have happened since the last one.
 	idle := time.Since(a.wrote)
-	if !a.urgent && idle < idleInterval && (a.position < a.written+idleBytes || idle < time.Second) {
+	if !a.urgent && (a.moves > 0 || idle < firstWrite) && idle < idleInterval && (a.position < a.written+idleBytes || idle < time.Second) {
 		return nil
 	}
 	if err := a.advance(ctx, a.position, time.Time{}); err != nil {
@@ -185,7 +192,7 @@ func (a *applier) settle(ctx context.Context) error {
 // commitGroup commits the open target transaction together with the checkpoint, which is the fence too.
 func (a *applier) commitGroup(ctx context.Context) error {
 	a.position = max(a.position, a.end)
-	a.batch.ExecParams(advance, advanceParams(a.cfg().Name, a.epochText, a.position, pglogrepl.LSN(a.sourceLSN.Load()), a.commit), nil, nil, nil)
+	a.batch.ExecParams(advance, advanceParams(a.cfg().Name, a.epochText, a.position, pglogrepl.LSN(a.sourceLSN.Load()), a.commit, a.position > a.haltedAt), nil, nil, nil)
 	a.ops = append(a.ops, op{one: true})
 	if err := a.flush(ctx); err != nil {
 		return err
@@ -209,8 +216,11 @@ func (a *applier) commitGroup(ctx context.Context) error {
 // moved tells the receiver, and so the source, what is durable.
 func (a *applier) moved(to pglogrepl.LSN) {
 	a.written, a.wrote, a.urgent = to, time.Now(), false
+	a.moves++
 	a.durable.Store(uint64(to))
-	a.w.cfg.Metrics.setPhase(a.cfg().Name, Streaming)
+	if to > a.haltedAt {
+		a.w.cfg.Metrics.setPhase(a.cfg().Name, Streaming)
+	}
 }
 
 func (a *applier) count() {
@@ -231,7 +241,7 @@ func (a *applier) begin() {
 	if a.open {
 		return
 	}
-	a.open = true
+	a.open, a.began = true, time.Now()
 	a.batch.ExecParams("BEGIN", nil, nil, nil, nil)
 	a.ops = append(a.ops, op{})
 }

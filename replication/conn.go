@@ -33,6 +33,10 @@ var pinned = map[string]string{
 	"application_name":    "pgveil replication",
 	"tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3",
 	"idle_in_transaction_session_timeout": "0",
+	// The epoch's fence and the wait for its predecessor rest on READ COMMITTED's second look at a changed row.
+	"default_transaction_isolation": "read committed",
+	"default_transaction_read_only": "off",
+	"array_nulls":                   "on",
 }
 
 type side string
@@ -43,6 +47,9 @@ const (
 )
 
 func parse(s side, dsn secret.Bytes) (*pgx.ConnConfig, error) {
+	if dsn.Len() == 0 {
+		return nil, errors.New("the " + string(s) + " DSN is empty") // libpq's environment would fill it in
+	}
 	cfg, err := pgx.ParseConfig(string(dsn.Expose()))
 	if err != nil {
 		// The cause quotes the DSN.

@@ -23,7 +23,7 @@ import (
 //
 // A *Refused says what the source or target lacks. No value of any row is read.
 func Create(ctx context.Context, cfg Config) error {
-	if err := cfg.checkName(); err != nil {
+	if err := cfg.check(); err != nil {
 		return err
 	}
 	c := &creation{cfg: cfg, tokenizers: map[string]Tokenizer{}}

@@ -1,8 +1,14 @@
 package replication_test
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgveil/replication"
 )
@@ -223,4 +229,39 @@ func TestReplicaThatWasWrittenNeedsAResync(t *testing.T) {
 	if reason := f.halted(replication.NeedsResync); !strings.Contains(reason, "found 0") {
 		t.Errorf("reason %q", reason)
 	}
+}
+
+func TestSlotInUseIsNamedAndWaitedFor(t *testing.T) {
+	t.Parallel()
+	f := setup(t, people)
+	f.create("public.people.ssn=ssn", "public.people.email=email")
+	stop := f.run()
+	f.streaming()
+	stop()
+	thief, err := pgconn.Connect(t.Context(), string(f.cfg.Source.Expose())+"&replication=database")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer thief.Close(t.Context())
+	slot := "pgveil_" + f.cfg.Name
+	f.eventually("the slot is taken", func() bool {
+		return pglogrepl.StartReplication(t.Context(), thief, slot, 0, pglogrepl.StartReplicationOptions{
+			Mode: pglogrepl.LogicalReplication, PluginArgs: []string{"proto_version '1'", "publication_names '" + slot + "'"}}) == nil
+	})
+	w, err := replication.NewWorker(f.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	replication.SetPatience(w, 300*time.Millisecond)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { w.Run(ctx); close(done) }()
+	defer func() { cancel(); <-done }()
+	if reason := f.halted(replication.Stopped); !strings.Contains(reason, fmt.Sprintf("active for PID %d", thief.PID())) {
+		t.Errorf("reason %q does not name the process", reason)
+	}
+	thief.Close(t.Context())
+	f.streaming()
+	f.caughtUp()
+	f.same()
 }

@@ -85,9 +85,9 @@ func TestKilledWorkerLosesAndRepeatsNothing(t *testing.T) {
 		INSERT INTO people SELECT i, 'name ' || i, 'ssn-' || i, 'e' || i, '2000-01-01', i, repeat('d', 3000) FROM generate_series(10001, 14000) i`)
 	f.create("public.people.ssn=ssn", "public.people.email=email")
 	stop := f.workload()
-	kills := 0
+	kills, began := 0, time.Now()
 	for _, point := range []string{"mid-copy:3", "before-publish:1", "after-publish:1", "before-commit:2", "after-commit:3", "mid-apply:1", "mid-apply:2", "after-commit:1"} {
-		if !f.child(point, 20*time.Second) {
+		if !f.child(point, 40*time.Second) {
 			t.Fatalf("the worker never got to %s\n%s", point, f.log)
 		}
 		kills++
@@ -97,10 +97,13 @@ func TestKilledWorkerLosesAndRepeatsNothing(t *testing.T) {
 		kills++
 	}
 	stop()
+	t.Logf("%d kills in %v", kills, time.Since(began).Round(time.Millisecond))
 	f.run()
-	f.caughtUp()
+	f.exec(f.src, `INSERT INTO barrier VALUES ('last')`)
+	f.within(time.Minute, "everything is applied", func() bool {
+		return f.text(f.dst, `SELECT count(*)::text FROM veil.barrier WHERE id = 'last'`) == "1"
+	})
 	f.same()
-	t.Logf("%d kills", kills)
 	if s := f.text(f.dst, `SELECT count(*)::text FROM pg_tables WHERE schemaname = 'pgveil' AND tablename LIKE 'stage%'`); s != "0" {
 		t.Errorf("%s staging tables are left", s)
 	}
@@ -126,7 +129,7 @@ func (f *fixture) workload() (stop func()) {
 					f.t.Errorf("workload %d: %v", n, err)
 					return
 				}
-				time.Sleep([]time.Duration{4, 15, 150}[n] * time.Millisecond)
+				time.Sleep([]time.Duration{10, 30, 600}[n] * time.Millisecond)
 			}
 		})
 	}

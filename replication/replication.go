@@ -94,6 +94,14 @@ func (c Config) logger() *slog.Logger {
 	return c.Logger.With("stream", c.Name)
 }
 
+// check is for those who tokenize: Drop and Status do not.
+func (c Config) check() error {
+	if c.Tokenizer == nil || c.Protect == nil {
+		return errors.New("replication: Config without Tokenizer or Protect")
+	}
+	return c.checkName()
+}
+
 func (c Config) checkName() error {
 	if !nameRule.MatchString(c.Name) {
 		return fmt.Errorf("stream name %q: want a lower-case letter, then at most 39 lower-case letters, digits or underscores", c.Name)

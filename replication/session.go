@@ -157,7 +157,7 @@ func (s *session) check(ctx context.Context) error {
 // stream runs the three parts of a streaming session: the receiver owns the replication connection, the applier the
 // target's, and watch asks the source what the stream does not say. The first error ends all three.
 func (s *session) stream(ctx context.Context) error {
-	if err := startReplication(ctx, s.repl, s.c); err != nil {
+	if err := startReplication(ctx, s.repl, s.c, s.w.patience); err != nil {
 		return err
 	}
 	// Once more, now that nobody else can move the slot.

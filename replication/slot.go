@@ -99,8 +99,8 @@ func (s *session) makeSlot(ctx context.Context) (at pglogrepl.LSN, snapshot stri
 }
 
 // startReplication begins the stream after the checkpoint, and waits with patience for a slot that is in use.
-func startReplication(ctx context.Context, conn *pgconn.PgConn, c *checkpoint) error {
-	until := time.Now().Add(slotPatience)
+func startReplication(ctx context.Context, conn *pgconn.PgConn, c *checkpoint, patience time.Duration) error {
+	until := time.Now().Add(patience)
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
 		err := pglogrepl.StartReplication(ctx, conn, c.Slot, *c.LSN, pglogrepl.StartReplicationOptions{
 			Mode: pglogrepl.LogicalReplication,

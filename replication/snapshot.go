@@ -77,6 +77,9 @@ func (s *session) checkSnapshot(ctx context.Context, tx pgx.Tx) error {
 	if moved > 0 {
 		return errors.New("a table was rewritten or truncated while its snapshot was taken; taking another")
 	}
+	if err := s.check(ctx); err != nil { // runs in tx, whose connection it uses
+		return err
+	}
 	now, err := describeTables(ctx, tx, oids)
 	if err != nil {
 		return err
@@ -103,8 +106,10 @@ func (s *session) checkSnapshot(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
+// stage names the staging table of the i-th table. The epoch keeps a worker that lost the stream, and does not know it
+// yet, out of its successor's.
 func (s *session) stage(i int) string {
-	return pgx.Identifier{"pgveil", fmt.Sprintf("stage_%s_%d", s.cfg().Name, i)}.Sanitize()
+	return pgx.Identifier{"pgveil", fmt.Sprintf("stage_%s_%d_%d", s.cfg().Name, s.c.Epoch, i)}.Sanitize()
 }
 
 func (s *session) dropStaging(ctx context.Context, q querier) error {
@@ -113,7 +118,7 @@ func (s *session) dropStaging(ctx context.Context, q querier) error {
 
 func dropStaging(ctx context.Context, q querier, stream string) error {
 	rows, err := q.Query(ctx, `SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-		WHERE n.nspname = 'pgveil' AND c.relkind = 'r' AND c.relname ~ ('^stage_' || $1 || '_[0-9]+$')`, stream)
+		WHERE n.nspname = 'pgveil' AND c.relkind = 'r' AND c.relname ~ ('^stage_' || $1 || '_[0-9]+_[0-9]+$')`, stream)
 	if err != nil {
 		return sqlError("look for staging tables", err)
 	}
@@ -243,7 +248,7 @@ func (s *session) publish(ctx context.Context, at pglogrepl.LSN, rows []int64) e
 
 // advance runs the statement of that name on the target's connection, inside its transaction if one is open.
 func (s *session) advance(ctx context.Context, at pglogrepl.LSN, committed time.Time) error {
-	params := advanceParams(s.cfg().Name, s.epochText, at, pglogrepl.LSN(s.sourceLSN.Load()), committed)
+	params := advanceParams(s.cfg().Name, s.epochText, at, pglogrepl.LSN(s.sourceLSN.Load()), committed, at > s.haltedAt)
 	r := s.dst.PgConn().ExecParams(ctx, advance, params, nil, nil, nil).Read()
 	if r.Err == nil && r.CommandTag.RowsAffected() != 1 {
 		return errFenced

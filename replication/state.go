@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -125,17 +126,18 @@ func saveStream(ctx context.Context, q querier, stream string, c *checkpoint) er
 	return nil
 }
 
-// advance moves the checkpoint inside the caller's transaction. errFenced means that the transaction must not commit.
+// advance moves the checkpoint inside the caller's transaction; $6 says that what may have stopped the stream is past. errFenced means that the transaction must not commit.
 const advance = `UPDATE pgveil.replica_checkpoint SET lsn = $3::text::pg_lsn,
 	source_lsn = greatest(source_lsn, $3::text::pg_lsn, $4::text::pg_lsn),
 	committed_at = coalesce($5::text::timestamptz, committed_at), updated_at = clock_timestamp(),
-	phase = 'streaming', reason = '' WHERE stream = $1 AND epoch = $2::text::bigint`
+	phase = CASE WHEN $6::text::boolean THEN 'streaming' ELSE phase END,
+	reason = CASE WHEN $6::text::boolean THEN '' ELSE reason END WHERE stream = $1 AND epoch = $2::text::bigint`
 
 // advanceParams are advance's parameters in text format.
-func advanceParams(stream string, epoch []byte, lsn, sourceLSN pglogrepl.LSN, committed time.Time) [][]byte {
+func advanceParams(stream string, epoch []byte, lsn, sourceLSN pglogrepl.LSN, committed time.Time, past bool) [][]byte {
 	var at []byte
 	if !committed.IsZero() {
 		at = committed.UTC().AppendFormat(nil, "2006-01-02 15:04:05.999999+00")
 	}
-	return [][]byte{[]byte(stream), epoch, []byte(lsn.String()), []byte(sourceLSN.String()), at}
+	return [][]byte{[]byte(stream), epoch, []byte(lsn.String()), []byte(sourceLSN.String()), at, strconv.AppendBool(nil, past)}
 }

@@ -39,9 +39,9 @@ func TestSlotOfIdleTablesAdvances(t *testing.T) {
 		at := f.text(f.src, `SELECT pg_current_wal_lsn()::text`)
 		f.eventually("confirmed_flush_lsn has passed the other table's rows", func() bool {
 			// Within idleBytes of it, for the tail that is not worth a write.
-			return f.text(f.src, `SELECT (confirmed_flush_lsn > $1::pg_lsn - 65536)::text FROM pg_replication_slots WHERE slot_name = 'pgveil_' || $2`, at, f.cfg.Name) == "true"
+			return f.text(f.src, `SELECT ($1::pg_lsn - confirmed_flush_lsn < 65536)::text FROM pg_replication_slots WHERE slot_name = 'pgveil_' || $2`, at, f.cfg.Name) == "true"
 		})
-		if f.text(f.dst, `SELECT (lsn > $1::pg_lsn - 65536)::text FROM pgveil.replica_checkpoint WHERE stream = $2`, at, f.cfg.Name) != "true" {
+		if f.text(f.dst, `SELECT ($1::pg_lsn - lsn < 65536)::text FROM pgveil.replica_checkpoint WHERE stream = $2`, at, f.cfg.Name) != "true" {
 			t.Error("more is acknowledged than the checkpoint says")
 		}
 	}

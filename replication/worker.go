@@ -24,16 +24,19 @@ const (
 // Worker copies and follows one stream. Any number of workers may run for a stream, on any number of nodes: one leads,
 // the others wait to take over.
 type Worker struct {
-	cfg  Config
-	log  *slog.Logger
-	hook func(point string) // set by tests; called at the points a kill is interesting
+	cfg Config
+	log *slog.Logger
+
+	// Tests set these.
+	hook     func(point string) // called where a kill is interesting
+	patience time.Duration      // with a slot that is in use
 
 	leading atomic.Bool
 }
 
 // NewWorker returns a worker that has not begun. It does no I/O.
 func NewWorker(cfg Config) (*Worker, error) {
-	if err := cfg.checkName(); err != nil {
+	if err := cfg.check(); err != nil {
 		return nil, err
 	}
 	if cfg.RetryStopped == 0 {
@@ -42,7 +45,7 @@ func NewWorker(cfg Config) (*Worker, error) {
 	if cfg.Metrics == nil {
 		cfg.Metrics = NewMetrics()
 	}
-	return &Worker{cfg: cfg, log: cfg.logger(), hook: func(string) {}}, nil
+	return &Worker{cfg: cfg, log: cfg.logger(), hook: func(string) {}, patience: slotPatience}, nil
 }
 
 // Leading reports whether this worker leads its stream.
@@ -113,9 +116,10 @@ type leader struct {
 	epoch     atomic.Int64
 	sourceLSN atomic.Uint64 // where the source's WAL ends, as last heard
 
-	// singlyTo is where a source transaction begins its commit record that could not be applied: up to there, each is
-	// a group of its own. Only the running session's applier uses it.
-	singlyTo pglogrepl.LSN
+	// haltedAt is where the commit record of a source transaction begins that could not be applied, or of one after it.
+	// Up to there each transaction is a group of its own, and the stream's status stays. Only the running session's
+	// applier uses it.
+	haltedAt pglogrepl.LSN
 
 	mu     sync.Mutex
 	conn   *pgx.Conn

@@ -42,10 +42,10 @@ func columnProtect(ctx context.Context, c *call, p *control) error {
 		return err
 	}
 	database, column, policy := c.database(p), c.arg(1), c.arg(2)
-	if err := p.store.Protect(ctx, database, schema, table, column, policy); err != nil {
-		return err
-	}
-	if err := p.record(ctx, "column protect", policy, schema+"."+table+"."+column); err != nil {
+	err = p.audited(ctx, "column protect", policy, schema+"."+table+"."+column, func() error {
+		return p.store.Protect(ctx, database, schema, table, column, policy)
+	})
+	if err != nil {
 		return err
 	}
 	t := newTable("database", "schema", "table", "column", "policy")
@@ -61,10 +61,10 @@ func columnRelease(ctx context.Context, c *call, p *control) error {
 	if err := c.sure("Stop protecting " + schema + "." + table + "." + c.arg(1) + "?"); err != nil {
 		return err
 	}
-	if err := p.store.Release(ctx, c.database(p), schema, table, c.arg(1), c.Bool("force")); err != nil {
-		return err
-	}
-	if err := p.record(ctx, "column release", "", schema+"."+table+"."+c.arg(1)); err != nil {
+	err = p.audited(ctx, "column release", "", schema+"."+table+"."+c.arg(1), func() error {
+		return p.store.Release(ctx, c.database(p), schema, table, c.arg(1), c.Bool("force"))
+	})
+	if err != nil {
 		return err
 	}
 	c.ui.say("%s.%s.%s is not protected any more", schema, table, c.arg(1))

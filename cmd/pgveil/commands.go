@@ -6,7 +6,7 @@ import "slices"
 func commands() []command {
 	return slices.Concat(
 		[]command{devCommand, serveCommand, migrateCommand},
-		keyCommands, policyCommands, columnCommands, roleCommands, replicateCommands,
-		[]command{versionCommand},
+		keyCommands, policyCommands, columnCommands, roleCommands, auditCommands, replicateCommands,
+		[]command{doctorCommand, versionCommand},
 	)
 }

@@ -309,6 +309,8 @@ func (d *dev) openBacking(ctx context.Context) error {
 	d.ui.step("starting PostgreSQL %s (%s)", binaries.Version, binaries.Dir)
 	config := cluster.Config{Binaries: binaries, Data: data, Log: filepath.Join(d.home, "postgres.log"), Port: d.state.Port, Settings: map[string]string{
 		"wal_level": "logical", "max_replication_slots": "20", "max_wal_senders": "20", "max_connections": "200",
+		// A clear value that a guard refuses on a direct connection stays out of the server's log, too.
+		"log_error_verbosity": "terse", "log_min_error_statement": "panic",
 	}}
 	if d.ephemeral {
 		config.Settings["fsync"] = "off" // there is nothing to find again after a crash of the machine
@@ -321,9 +323,12 @@ func (d *dev) openBacking(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	k := &keeper{config: config, log: d.log, cluster: c}
+	k.config.Port = c.Port()
+	k.start()
 	d.onClose(func(ctx context.Context) error {
 		d.ui.step("stopping PostgreSQL")
-		return c.Stop(ctx)
+		return k.stop(ctx)
 	})
 	if c.Port() != d.state.Port {
 		d.state.Port = c.Port()

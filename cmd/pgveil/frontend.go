@@ -2,22 +2,27 @@ package main
 
 import (
 	"context"
-	"net"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"pgveil/audit"
+	"pgveil/pgwire"
 )
 
-// A frontEnd serves clients on a listener until its context ends and its sessions are drained.
-type frontEnd interface {
-	Serve(ctx context.Context, l net.Listener) error
-	Collector() prometheus.Collector
+// newFrontEnd wires the front-end to catalog, audit log and backing database.
+func (n *node) newFrontEnd(log *audit.Log) (*pgwire.Server, error) {
+	return pgwire.New(pgwire.Config{
+		Backing: n.backing,
+		Catalog: n.control.store,
+		Service: n.service,
+		Audit:   func(ctx context.Context, r pgwire.AuditRecord) error { return log.Append(ctx, auditRecord(r)) },
+		TLS:     n.tls,
+		Logger:  n.logger,
+	})
 }
 
-type noFrontEnd struct{}
-
-func (noFrontEnd) Serve(ctx context.Context, l net.Listener) error { <-ctx.Done(); return l.Close() }
-func (noFrontEnd) Collector() prometheus.Collector {
-	return prometheus.NewGauge(prometheus.GaugeOpts{Name: "pgveil_wire_absent"})
+func auditRecord(r pgwire.AuditRecord) audit.Record {
+	return audit.Record{
+		Kind: r.Kind, Session: int64(r.Session), Role: r.Role, Addr: r.Addr, Database: r.Database, Action: r.Action,
+		Outcome:     map[string]string{audit.Intent: "begun", audit.Completion: "ok"}[r.Kind],
+		Fingerprint: r.Fingerprint, Policies: r.Policies, Columns: r.Columns, Rows: r.Rows,
+	}
 }
-
-func (n *node) newFrontEnd(*auditLog) (frontEnd, error) { return noFrontEnd{}, nil }

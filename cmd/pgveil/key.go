@@ -112,11 +112,12 @@ func keyRotate(ctx context.Context, c *call, p *control) error {
 	if err := c.sure("Make a new key version for policy " + policy + "?"); err != nil {
 		return err
 	}
-	version, err := p.store.Rotate(ctx, policy)
-	if err != nil {
+	var version int
+	err := p.audited(ctx, "key rotate", policy, "", func() (err error) {
+		version, err = p.store.Rotate(ctx, policy)
 		return err
-	}
-	if err := p.record(ctx, "key rotate", policy, ""); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	t := newTable("policy", "version", "state")

@@ -36,7 +36,7 @@ func (n *node) is(role string) bool { return slices.Contains(n.only, role) }
 // run works until ctx ends, and returns when all parts have: the front-end's sessions drained, the workers' last
 // transactions committed, the audit log closed. The first part that fails stops the others.
 func (n *node) run(ctx context.Context) (err error) {
-	log, err := n.control.openAudit(ctx, n.logger)
+	log, err := n.control.openAudit(ctx, "", n.logger)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (n *node) run(ctx context.Context) (err error) {
 	support.Go(func() error { return n.control.store.Run(base) })
 	defer func() {
 		stop()
-		err = errors.Join(err, support.Wait(), log.close())
+		err = errors.Join(err, support.Wait(), closeAudit(log))
 	}()
 
 	parts, ctx := errgroup.WithContext(ctx)

@@ -6,7 +6,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"pgveil/catalog"
 	"pgveil/engine"
 )
 
@@ -70,10 +69,8 @@ func policyCreate(ctx context.Context, c *call, p *control) error {
 			Mask: c.String("mask"), KeepLast: c.Int("keep-last"), MinLength: c.Int("min-length"), MaxLength: c.Int("max-length"),
 		},
 	}
-	if err := p.store.CreatePolicy(ctx, policy); err != nil {
-		return err
-	}
-	if err := p.record(ctx, "policy create", policy.Name, ""); err != nil {
+	err = p.audited(ctx, "policy create", policy.Name, "", func() error { return p.store.CreatePolicy(ctx, policy) })
+	if err != nil {
 		return err
 	}
 	return printPolicies(ctx, c, p, policy.Name)
@@ -120,14 +117,10 @@ func policyDrop(ctx context.Context, c *call, p *control) error {
 	if err := c.sure("Drop policy " + c.arg(0) + " and destroy its keys? Tokens of it can never be turned back."); err != nil {
 		return err
 	}
-	if err := p.store.DropPolicy(ctx, c.arg(0)); err != nil {
-		return err
-	}
-	if err := p.record(ctx, "policy drop", c.arg(0), ""); err != nil {
+	err := p.audited(ctx, "policy drop", c.arg(0), "", func() error { return p.store.DropPolicy(ctx, c.arg(0)) })
+	if err != nil {
 		return err
 	}
 	c.ui.say("policy %s dropped", c.arg(0))
 	return nil
 }
-
-var _ catalog.Action

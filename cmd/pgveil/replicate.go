@@ -88,10 +88,10 @@ func replicateCreate(ctx context.Context, c *call, p *control) error {
 		marks = append(marks, m)
 	}
 	r := catalog.Replica{Name: c.arg(0), SourceDSN: source, Database: c.database(p), Schema: schema, Tables: tables}
-	if err := p.createStream(ctx, r, marks, c.StringSlice("reader")); err != nil {
-		return err
-	}
-	if err := p.record(ctx, "replicate create "+r.Name, "", ""); err != nil {
+	err = p.audited(ctx, "replicate create "+r.Name, "", "", func() error {
+		return p.createStream(ctx, r, marks, c.StringSlice("reader"))
+	})
+	if err != nil {
 		return err
 	}
 	t := newTable("stream", "database", "schema", "tables")
@@ -112,18 +112,9 @@ func (p *control) createStream(ctx context.Context, r catalog.Replica, marks []r
 	config := p.streamConfig(r, nil, nil)
 	config.Schema, config.Tables, config.Marks, config.Readers = r.Schema, r.Tables, marks, readers
 	if err := replication.Create(ctx, config); err != nil && !errors.Is(err, replication.ErrStreamExists) {
-		return hinted(err)
+		return err
 	}
 	return p.store.CreateReplica(ctx, r)
-}
-
-// hinted gives replication's refusals their hint and exit code.
-func hinted(err error) error {
-	var refused *replication.Refused
-	if errors.As(err, &refused) {
-		return &failure{code: exitFailure, err: err, help: refused.Hint}
-	}
-	return err
 }
 
 // streamConfig is what replication needs to know of the rest of the program.
@@ -249,14 +240,15 @@ func replicateDrop(ctx context.Context, c *call, p *control) error {
 	if err := c.sure("End stream " + name + "?"); err != nil {
 		return err
 	}
-	err = replication.Drop(ctx, p.streamConfig(replicas[i], nil, nil), replication.DropOptions{KeepSource: c.Bool("keep-source")})
-	if err != nil && !errors.Is(err, replication.ErrUnknownStream) {
-		return hinted(err)
-	}
-	if err := p.store.DropReplica(ctx, name); err != nil {
-		return err
-	}
-	if err := p.record(ctx, "replicate drop "+name, "", ""); err != nil {
+	err = p.audited(ctx, "replicate drop "+name, "", "", func() error {
+		options := replication.DropOptions{KeepSource: c.Bool("keep-source")}
+		err := replication.Drop(ctx, p.streamConfig(replicas[i], nil, nil), options)
+		if err != nil && !errors.Is(err, replication.ErrUnknownStream) {
+			return err
+		}
+		return p.store.DropReplica(ctx, name)
+	})
+	if err != nil {
 		return err
 	}
 	c.ui.say("stream %s dropped; its tables stay", name)

@@ -46,10 +46,8 @@ func roleAdd(ctx context.Context, c *call, p *control) error {
 	if err != nil {
 		return err
 	}
-	if err := p.store.AddRole(ctx, name, password); err != nil {
-		return err
-	}
-	if err := p.record(ctx, "role add "+name, "", ""); err != nil {
+	err = p.audited(ctx, "role add "+name, "", "", func() error { return p.store.AddRole(ctx, name, password) })
+	if err != nil {
 		return err
 	}
 	t := newTable("role", "login")
@@ -84,10 +82,8 @@ func roleRevoke(ctx context.Context, c *call, p *control) error {
 
 func changeGrant(ctx context.Context, c *call, p *control, what string, change func(context.Context, string, catalog.Action, string) error) error {
 	role, action, policy := c.arg(0), catalog.Action(c.arg(1)), c.arg(2)
-	if err := change(ctx, role, action, policy); err != nil {
-		return err
-	}
-	if err := p.record(ctx, what+" "+role+" "+string(action), policy, ""); err != nil {
+	err := p.audited(ctx, what+" "+role+" "+string(action), policy, "", func() error { return change(ctx, role, action, policy) })
+	if err != nil {
 		return err
 	}
 	t := newTable("role", "action", "policy", "granted")

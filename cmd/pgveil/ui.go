@@ -16,7 +16,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/term"
 
+	"pgveil/audit"
+	"pgveil/catalog"
+	"pgveil/engine"
 	"pgveil/internal/secret"
+	"pgveil/keyring"
+	"pgveil/replication"
 )
 
 // How pgveil talks to a person, all of it in this file:
@@ -93,29 +98,37 @@ func (u *ui) finish(err error) int {
 	return code
 }
 
-// classify gives an error its exit code and hint; errors of PostgreSQL have their own rules.
+// classify gives an error its exit code and hint.
 func classify(err error) (code int, help string) {
 	var f *failure
-	if errors.As(err, &f) {
-		return f.code, f.help
-	}
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) {
-		switch {
-		case pg.Code == "42501" || strings.HasPrefix(pg.Code, "28"):
-			return exitDenied, pg.Hint
-		case pg.Code == "3F000" || pg.Code == "42P01":
-			return exitFailure, "pgveil migrate"
-		}
-		return exitFailure, pg.Hint
-	}
 	var connect *pgconn.ConnectError
-	if errors.As(err, &connect) {
+	var control *catalog.Error
+	var key *keyring.Error
+	var policy *engine.PolicyError
+	var refused *replication.Refused
+	var log *audit.Error
+	switch {
+	case errors.As(err, &f):
+		return f.code, f.help
+	case errors.As(err, &control) && control.Code == catalog.CodePrivilege:
+		return exitDenied, control.Hint
+	case errors.As(err, &control):
+		return exitFailure, control.Hint
+	case errors.As(err, &key):
+		return exitConfig, key.Hint
+	case errors.As(err, &policy):
+		return exitFailure, policy.Hint
+	case errors.As(err, &refused):
+		return exitFailure, refused.Hint
+	case errors.As(err, &log):
+		return exitFailure, log.Hint
+	case errors.As(err, &pg) && (pg.Code == "42501" || strings.HasPrefix(pg.Code, "28")): // no privilege; login refused
+		return exitDenied, pg.Hint
+	case errors.As(err, &connect):
 		return exitUnreachable, "is PostgreSQL running, and does PGVEIL_DATABASE_URL point at it?"
-	}
-	var hinted interface{ Hint() string }
-	if errors.As(err, &hinted) {
-		return exitFailure, hinted.Hint()
+	case errors.As(err, &pg):
+		return exitFailure, pg.Hint
 	}
 	return exitFailure, ""
 }
@@ -143,6 +156,7 @@ func (u *ui) step(format string, args ...any) {
 type table struct {
 	columns []string
 	rows    [][]any
+	bare    bool // without a heading: what follows what was printed before
 }
 
 func newTable(columns ...string) *table { return &table{columns: columns} }
@@ -159,7 +173,9 @@ func (u *ui) print(t *table) error {
 	for _, c := range t.columns {
 		line = append(line, strings.ToUpper(strings.ReplaceAll(c, "_", " ")))
 	}
-	fmt.Fprintln(w, strings.Join(line, "\t"))
+	if !t.bare {
+		fmt.Fprintln(w, strings.Join(line, "\t"))
+	}
 	for _, row := range t.rows {
 		line = line[:0]
 		for _, v := range row {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // A Scratch is a directory that lives no longer than the process: what a killed process leaves is removed by
@@ -18,19 +19,22 @@ type Scratch struct {
 // processes. A server runs in it with its data directory named "pg".
 func NewScratch(ctx context.Context, prefix string) (*Scratch, error) {
 	sweep(ctx, prefix)
-	dir, err := os.MkdirTemp("", prefix)
+	// Under another name until it is locked, so that no other process takes it for a dead one's.
+	made, err := os.MkdirTemp("", "."+prefix)
 	if err != nil {
 		return nil, err
 	}
+	s := &Scratch{Dir: filepath.Join(filepath.Dir(made), strings.TrimPrefix(filepath.Base(made), "."))}
 	// The server's account has to pass through; what is secret in here has its own permissions.
-	if err := os.Chmod(dir, 0o711); err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+	if err = os.Chmod(made, 0o711); err == nil {
+		if s.lock, err = Acquire(made); err == nil {
+			err = os.Rename(made, s.Dir)
+		}
 	}
-	lock, err := Acquire(dir)
 	if err != nil {
-		return nil, errors.Join(err, os.RemoveAll(dir))
+		return nil, errors.Join(err, os.RemoveAll(made))
 	}
-	return &Scratch{Dir: dir, lock: lock}, nil
+	return s, nil
 }
 
 // Data is the data directory for a server in the scratch directory.
@@ -46,7 +50,7 @@ func (s *Scratch) Remove(ctx context.Context) error {
 func sweep(ctx context.Context, prefix string) {
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
 	for _, dir := range dirs {
-		// A directory without a lock file is being made at this moment, or is not ours.
+		// A directory without a lock file is not ours.
 		if _, err := os.Stat(filepath.Join(dir, lockFile)); err != nil {
 			continue
 		}

@@ -16,17 +16,9 @@ import (
 // killed, and returns when it has ended. No server, or a pid file whose process is something else by now, is
 // no error.
 func StopStray(ctx context.Context, data string) error {
-	b, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	pid, err := postmaster(data)
+	if err != nil || pid == 0 {
 		return err
-	}
-	first, _, _ := strings.Cut(string(b), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(first))
-	if err != nil || pid <= 1 {
-		return nil // the server itself judges a damaged pid file when it starts
 	}
 	signals := []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT, syscall.SIGKILL}
 	for _, s := range signals {
@@ -46,6 +38,30 @@ func StopStray(ctx context.Context, data string) error {
 		}
 	}
 	return fmt.Errorf("a PostgreSQL server (process %d) still runs on %s", pid, data)
+}
+
+// Running says whether a server, whoever started it, runs on the data directory.
+func Running(data string) bool {
+	pid, err := postmaster(data)
+	return err == nil && pid != 0 && servesData(pid, data)
+}
+
+// postmaster returns the process id in the pid file, 0 if there is none. A damaged file is none too: the server
+// itself judges it when it starts.
+func postmaster(data string) (int, error) {
+	b, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	first, _, _ := strings.Cut(string(b), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	if err != nil || pid <= 1 {
+		return 0, nil
+	}
+	return pid, nil
 }
 
 // Remove stops a stray server on the data directory and removes the directory and its socket's.

@@ -112,10 +112,12 @@ func ServerMajor(t testing.TB, major int) string {
 }
 
 // Main runs the tests, stops the servers they started, and exits.
-func Main(m *testing.M) {
-	code := m.Run()
-	stop()
-	os.Exit(code)
+func Main(m *testing.M) { os.Exit(Run(m)) }
+
+// Run is Main for a TestMain that does more: it returns the exit code.
+func Run(m *testing.M) int {
+	defer stop()
+	return m.Run()
 }
 
 func stop() {
