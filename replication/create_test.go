@@ -24,6 +24,7 @@ func TestCreateRefuses(t *testing.T) {
 		{"a deferrable primary key", `CREATE TABLE people (id bigint PRIMARY KEY DEFERRABLE, ssn text)`, "ssn", "deferrable", nil},
 		{"another replica identity", `CREATE TABLE people (id bigint PRIMARY KEY, ssn text); ALTER TABLE people REPLICA IDENTITY NOTHING`, "ssn", "replica identity", nil},
 		{"a partitioned table", `CREATE TABLE people (id bigint PRIMARY KEY, ssn text) PARTITION BY RANGE (id)`, "ssn", "partition", nil},
+		{"an unlogged table", `CREATE UNLOGGED TABLE people (id bigint PRIMARY KEY, ssn text)`, "ssn", "unlogged", nil},
 		{"an inherited table", `CREATE TABLE people (id bigint PRIMARY KEY, ssn text); CREATE TABLE kids () INHERITS (people)`, "ssn", "inheritance", func(f *fixture) { f.cfg.Tables = []string{"people"} }},
 		{"a generated column", `CREATE TABLE people (id bigint PRIMARY KEY, ssn text, up text GENERATED ALWAYS AS (upper(ssn)) STORED)`, "ssn", "generated column", nil},
 		{"no mark", people, "", "no column of the matched tables is marked", nil},

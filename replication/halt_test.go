@@ -85,6 +85,20 @@ func TestValueTheTargetRefusesStopsTheStream(t *testing.T) {
 	f.same()
 }
 
+func TestReplicaWithoutAGuardIsNotFilled(t *testing.T) {
+	t.Parallel()
+	f := setup(t, people)
+	f.create("public.people.ssn=ssn", "public.people.email=email")
+	f.exec(f.dst, `ALTER TABLE veil.people DROP CONSTRAINT pgveil_guard_email`)
+	f.run()
+	if reason := f.halted(replication.Stopped); !strings.Contains(reason, `column "email" of the replica has no guard`) {
+		t.Errorf("reason %q", reason)
+	}
+	if n := f.text(f.dst, `SELECT count(*)::text FROM veil.people`); n != "0" {
+		t.Errorf("%s rows are visible", n)
+	}
+}
+
 // noCanary looks for planted values in logs and in everything the state tables hold.
 func (f *fixture) noCanary(planted ...string) {
 	f.t.Helper()

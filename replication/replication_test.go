@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -28,6 +29,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childStream) != "" {
 		runChild()
 		return
+	}
+	// Most tests wait for a worker, so more of them than there are processors may run at once.
+	flag.Parse()
+	if n := flag.Lookup("test.parallel"); n.Value.String() == n.DefValue {
+		n.Value.Set("6")
 	}
 	pgtest.Main(m)
 }
@@ -201,7 +207,7 @@ func (f *fixture) eventually(what string, fact func() bool) {
 
 func (f *fixture) within(d time.Duration, what string, fact func() bool) {
 	f.t.Helper()
-	for until := time.Now().Add(d); !fact(); time.Sleep(10 * time.Millisecond) {
+	for until := time.Now().Add(d); !fact(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(until) {
 			f.t.Fatalf("not within %v: %s\nstatus: %+v\n%s", d, what, f.status(), f.log)
 		}
@@ -217,15 +223,10 @@ func (f *fixture) status() []replication.TableStatus {
 	return st
 }
 
+// phase asks the state table itself: Status connects anew each time.
 func (f *fixture) phase(want replication.Phase) func() bool {
 	return func() bool {
-		st := f.status()
-		for _, s := range st {
-			if s.Phase != want {
-				return false
-			}
-		}
-		return len(st) > 0
+		return f.text(f.dst, `SELECT count(*)::text FROM pgveil.replica_checkpoint WHERE stream = $1 AND phase = $2`, f.cfg.Name, string(want)) == "1"
 	}
 }
 
