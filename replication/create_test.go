@@ -9,12 +9,14 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"pgveil/internal/pgtest"
 	"pgveil/internal/secret"
 	"pgveil/replication"
 )
 
 func TestCreateRefuses(t *testing.T) {
 	t.Parallel()
+	source, target := pgtest.Database(t), pgtest.Database(t)
 	same := func(f *fixture) { f.cfg.Target = f.cfg.Source; f.cfg.Tables = []string{"*.people"} }
 	for _, c := range []struct {
 		name, schema, mark, reason string
@@ -42,9 +44,10 @@ func TestCreateRefuses(t *testing.T) {
 			f.exec(f.src, `SELECT pg_create_logical_replication_slot('pgveil_' || $1, 'pgoutput')`, f.cfg.Name)
 		}},
 	} {
+		// In turn, in the same two databases: a refusal leaves nothing behind.
 		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			f := setup(t, c.schema)
+			f := setupIn(t, source, target, `DROP SCHEMA IF EXISTS public, b, veil CASCADE; CREATE SCHEMA public; `+c.schema)
+			f.exec(f.dst, `DROP SCHEMA IF EXISTS veil CASCADE`)
 			if c.change != nil {
 				c.change(f)
 			}
@@ -100,10 +103,7 @@ func TestReplicaOfAReplicaIsRefused(t *testing.T) {
 
 func TestSameDatabaseHoldsBothSides(t *testing.T) {
 	t.Parallel()
-	f := setup(t, people)
-	f.cfg.Target = f.cfg.Source
-	f.cfg.Protect = guard(string(f.cfg.Source.Expose()))
-	f.dst = dial(t, string(f.cfg.Source.Expose()))
+	f := setupOne(t, people)
 	f.create("public.people.ssn=ssn", "public.people.email=email")
 	f.run()
 	f.streaming()

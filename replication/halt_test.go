@@ -129,7 +129,7 @@ func TestChangedColumnsStopTheStream(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			f := setup(t, people+`DELETE FROM people WHERE name IS NULL`)
+			f := setupOne(t, people+`DELETE FROM people WHERE name IS NULL`)
 			f.create("public.people.ssn=ssn", "public.people.email=email")
 			f.run()
 			f.streaming()
@@ -186,7 +186,7 @@ func TestGapNeedsAResync(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			f := setup(t, people)
+			f := setupOne(t, people)
 			f.create("public.people.ssn=ssn", "public.people.email=email")
 			stop := f.run()
 			f.streaming()
@@ -215,7 +215,7 @@ func TestChangedMarkNeedsAResync(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := setup(t, people)
+			f := setupOne(t, people)
 			f.create("public.people.ssn=ssn", "public.people.email=email")
 			f.run()
 			f.streaming()

@@ -95,7 +95,18 @@ func (l *logBuffer) String() string {
 
 func setup(t *testing.T, schema string) *fixture {
 	t.Helper()
-	source, target := pgtest.Database(t), pgtest.Database(t)
+	return setupIn(t, pgtest.Database(t), pgtest.Database(t), schema)
+}
+
+// setupOne has both sides in one database, which is cheaper.
+func setupOne(t *testing.T, schema string) *fixture {
+	t.Helper()
+	dsn := pgtest.Database(t)
+	return setupIn(t, dsn, dsn, schema)
+}
+
+func setupIn(t *testing.T, source, target, schema string) *fixture {
+	t.Helper()
 	f := &fixture{t: t, src: dial(t, source), dst: dial(t, target), log: &logBuffer{}}
 	f.cfg = replication.Config{
 		Name: "s" + strings.ToLower(rand.Text()[:10]), Source: secret.New([]byte(source)), Target: secret.New([]byte(target)),
