@@ -9,14 +9,13 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"pgveil/internal/pgtest"
 	"pgveil/internal/secret"
 	"pgveil/replication"
 )
 
 func TestCreateRefuses(t *testing.T) {
 	t.Parallel()
-	source, target := pgtest.Database(t), pgtest.Database(t)
+	base := setup(t, ``)
 	same := func(f *fixture) { f.cfg.Target = f.cfg.Source; f.cfg.Tables = []string{"*.people"} }
 	for _, c := range []struct {
 		name, schema, mark, reason string
@@ -46,10 +45,12 @@ func TestCreateRefuses(t *testing.T) {
 	} {
 		// In turn, in the same two databases: a refusal leaves nothing behind.
 		t.Run(c.name, func(t *testing.T) {
-			f := setupIn(t, source, target, `DROP SCHEMA IF EXISTS public, b, veil CASCADE; CREATE SCHEMA public; `+c.schema)
+			f := *base
+			f.t = t
+			f.exec(f.src, `DROP SCHEMA IF EXISTS public, b, veil CASCADE; CREATE SCHEMA public; `+c.schema)
 			f.exec(f.dst, `DROP SCHEMA IF EXISTS veil CASCADE`)
 			if c.change != nil {
-				c.change(f)
+				c.change(&f)
 			}
 			if c.mark != "" {
 				f.cfg.Marks = []replication.Mark{{Schema: "public", Table: "people", Column: c.mark, Policy: "ssn"}}
