@@ -30,8 +30,21 @@ func (in *installation) column(schema, table, name string) *catalog.Column {
 	return nil
 }
 
-func TestProtectedColumnHoldsTokensOnly(t *testing.T) {
-	t.Parallel()
+// TestColumns runs the tests of protected columns.
+func TestColumns(t *testing.T) {
+	group(t,
+		testProtectedColumnHoldsTokensOnly,
+		testProtectAgainPutsTheGuardBack,
+		testProtectRefusesWhatItCannotProtect,
+		testProtectRefusesTokensOfAnotherVersionOrKey,
+		testReleaseTakesGuardAndMark,
+		testRenamedColumnAndTableStayProtected,
+		testRecreatedTableStaysProtectedByName,
+		testColumnsOfOtherDatabases,
+	)
+}
+
+func testProtectedColumnHoldsTokensOnly(t *testing.T) {
 	in := install(t)
 	in.policy("ssn", "ssn")
 	in.exec(`CREATE TABLE "My Table" (id int, "a ""b" text UNIQUE)`)
@@ -59,8 +72,7 @@ func TestProtectedColumnHoldsTokensOnly(t *testing.T) {
 	}
 }
 
-func TestProtectAgainPutsTheGuardBack(t *testing.T) {
-	t.Parallel()
+func testProtectAgainPutsTheGuardBack(t *testing.T) {
 	in := install(t)
 	in.policy("ssn", "ssn")
 	in.policy("other", "ssn")
@@ -92,8 +104,7 @@ func TestProtectAgainPutsTheGuardBack(t *testing.T) {
 	wantCode(t, err, catalog.CodeExists, "another policy")
 }
 
-func TestProtectRefusesWhatItCannotProtect(t *testing.T) {
-	t.Parallel()
+func testProtectRefusesWhatItCannotProtect(t *testing.T) {
 	in := install(t)
 	in.policy("ssn", "ssn")
 	in.policy("email", "email")
@@ -163,8 +174,7 @@ func TestProtectRefusesWhatItCannotProtect(t *testing.T) {
 	in.protect("idx", "b", "ssn")
 }
 
-func TestProtectRefusesTokensOfAnotherVersionOrKey(t *testing.T) {
-	t.Parallel()
+func testProtectRefusesTokensOfAnotherVersionOrKey(t *testing.T) {
 	in := install(t)
 	in.policy("ssn", "ssn")
 	in.policy("mail", "email")
@@ -181,8 +191,7 @@ func TestProtectRefusesTokensOfAnotherVersionOrKey(t *testing.T) {
 	in.protect("t", "c", "ssn")
 }
 
-func TestReleaseTakesGuardAndMark(t *testing.T) {
-	t.Parallel()
+func testReleaseTakesGuardAndMark(t *testing.T) {
 	in := install(t)
 	in.policy("ssn", "ssn")
 	in.exec(`CREATE TABLE t (ssn text)`)
@@ -203,8 +212,7 @@ func TestReleaseTakesGuardAndMark(t *testing.T) {
 	wantCode(t, release(true), catalog.CodeUnknown, "not protected")
 }
 
-func TestRenamedColumnAndTableStayProtected(t *testing.T) {
-	t.Parallel()
+func testRenamedColumnAndTableStayProtected(t *testing.T) {
 	in := install(t)
 	in.policy("ssn", "ssn")
 	in.exec(`CREATE TABLE t (ssn text)`)
@@ -230,8 +238,7 @@ func TestRenamedColumnAndTableStayProtected(t *testing.T) {
 	}
 }
 
-func TestRecreatedTableStaysProtectedByName(t *testing.T) {
-	t.Parallel()
+func testRecreatedTableStaysProtectedByName(t *testing.T) {
 	in := install(t)
 	in.policy("ssn", "ssn")
 	in.exec(`CREATE TABLE t (id int, ssn text)`)
@@ -260,8 +267,7 @@ func TestRecreatedTableStaysProtectedByName(t *testing.T) {
 	must(t, in.Release(t.Context(), in.database, "public", "t", "ssn", false))
 }
 
-func TestColumnsOfOtherDatabases(t *testing.T) {
-	t.Parallel()
+func testColumnsOfOtherDatabases(t *testing.T) {
 	in := install(t)
 	in.policy("ssn", "ssn")
 	other := in.database + "_other"

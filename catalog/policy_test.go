@@ -9,8 +9,18 @@ import (
 	"pgveil/engine"
 )
 
-func TestPolicyIsUsableOnEveryNodeAsSoonAsItIsCreated(t *testing.T) {
-	t.Parallel()
+// TestPolicies runs the tests of policies and keys.
+func TestPolicies(t *testing.T) {
+	group(t,
+		testPolicyIsUsableOnEveryNodeAsSoonAsItIsCreated,
+		testBadPoliciesAreRefused,
+		testRotateMakesANewVersionAndColumnsStayAtTheirs,
+		testRotateIsRefusedWhereTheFormatHasNoRoom,
+		testDropPolicyIsRefusedWhileAColumnUsesIt,
+	)
+}
+
+func testPolicyIsUsableOnEveryNodeAsSoonAsItIsCreated(t *testing.T) {
 	in := install(t)
 	in.policy("ssn", "ssn")
 	p := in.snapshot().Policy("ssn")
@@ -25,8 +35,7 @@ func TestPolicyIsUsableOnEveryNodeAsSoonAsItIsCreated(t *testing.T) {
 	}
 }
 
-func TestBadPoliciesAreRefused(t *testing.T) {
-	t.Parallel()
+func testBadPoliciesAreRefused(t *testing.T) {
 	in := install(t)
 	in.policy("ssn", "ssn")
 	before := in.snapshot().CatalogEpoch()
@@ -43,8 +52,7 @@ func TestBadPoliciesAreRefused(t *testing.T) {
 	}
 }
 
-func TestRotateMakesANewVersionAndColumnsStayAtTheirs(t *testing.T) {
-	t.Parallel()
+func testRotateMakesANewVersionAndColumnsStayAtTheirs(t *testing.T) {
 	in := install(t)
 	in.policy("ssn", "ssn")
 	old, err := in.snapshot().Policy("ssn").Transform.AppendToken(nil, []byte("123-45-6789"), 1)
@@ -75,8 +83,7 @@ func TestRotateMakesANewVersionAndColumnsStayAtTheirs(t *testing.T) {
 	wantCode(t, err, catalog.CodeUnknown, "nowhere")
 }
 
-func TestRotateIsRefusedWhereTheFormatHasNoRoom(t *testing.T) {
-	t.Parallel()
+func testRotateIsRefusedWhereTheFormatHasNoRoom(t *testing.T) {
 	in := install(t)
 	in.policy("card", "pan")
 	room := in.snapshot().Policy("card").MaxVersions()
@@ -94,8 +101,7 @@ func TestRotateIsRefusedWhereTheFormatHasNoRoom(t *testing.T) {
 	}
 }
 
-func TestDropPolicyIsRefusedWhileAColumnUsesIt(t *testing.T) {
-	t.Parallel()
+func testDropPolicyIsRefusedWhileAColumnUsesIt(t *testing.T) {
 	in := install(t)
 	in.policy("ssn", "ssn")
 	in.exec(`CREATE TABLE t (ssn text)`)

@@ -12,8 +12,19 @@ import (
 	"pgveil/migrations"
 )
 
-func TestAddRoleMakesALoginThatWorks(t *testing.T) {
-	t.Parallel()
+// TestRoles runs the tests of roles and grants.
+func TestRoles(t *testing.T) {
+	group(t,
+		testAddRoleMakesALoginThatWorks,
+		testAddRoleKeepsAnExistingRoleAsItIs,
+		testBadRolesAndGrantsAreRefused,
+		testImportRoleTakesTheClustersOwnVerifier,
+		testGrantsAreExactAndRevoked,
+		testGrantsAreInheritedAsPostgreSQLInherits,
+	)
+}
+
+func testAddRoleMakesALoginThatWorks(t *testing.T) {
 	in := install(t)
 	name := `Role "x" '` + in.database // a name that must be quoted everywhere
 	in.dropRole(name)
@@ -39,8 +50,7 @@ func TestAddRoleMakesALoginThatWorks(t *testing.T) {
 	}
 }
 
-func TestAddRoleKeepsAnExistingRoleAsItIs(t *testing.T) {
-	t.Parallel()
+func testAddRoleKeepsAnExistingRoleAsItIs(t *testing.T) {
 	in := install(t)
 	name := in.role("NOLOGIN CREATEDB CONNECTION LIMIT 3")
 	must(t, in.AddRole(t.Context(), name, password("pw")))
@@ -51,8 +61,7 @@ func TestAddRoleKeepsAnExistingRoleAsItIs(t *testing.T) {
 	}
 }
 
-func TestBadRolesAndGrantsAreRefused(t *testing.T) {
-	t.Parallel()
+func testBadRolesAndGrantsAreRefused(t *testing.T) {
 	in := install(t)
 	in.policy("ssn", "ssn")
 	role := in.role("")
@@ -68,8 +77,7 @@ func TestBadRolesAndGrantsAreRefused(t *testing.T) {
 	wantCode(t, in.Revoke(ctx, role, catalog.Mask, "ssn"), catalog.CodeUnknown, "holds no mask")
 }
 
-func TestImportRoleTakesTheClustersOwnVerifier(t *testing.T) {
-	t.Parallel()
+func testImportRoleTakesTheClustersOwnVerifier(t *testing.T) {
 	in := install(t)
 	name := in.role("LOGIN PASSWORD 'pw'")
 	var stored string
@@ -81,8 +89,7 @@ func TestImportRoleTakesTheClustersOwnVerifier(t *testing.T) {
 	wantCode(t, in.ImportRole(t.Context(), "nobody-"+name, stored), catalog.CodeUnknown, "unknown role")
 }
 
-func TestGrantsAreExactAndRevoked(t *testing.T) {
-	t.Parallel()
+func testGrantsAreExactAndRevoked(t *testing.T) {
 	in := install(t)
 	in.policy("ssn", "ssn")
 	in.policy("email", "email")
@@ -109,8 +116,7 @@ func TestGrantsAreExactAndRevoked(t *testing.T) {
 	}
 }
 
-func TestGrantsAreInheritedAsPostgreSQLInherits(t *testing.T) {
-	t.Parallel()
+func testGrantsAreInheritedAsPostgreSQLInherits(t *testing.T) {
 	in := install(t)
 	in.policy("ssn", "ssn")
 	group, middle, leaf := in.role(""), in.role(""), in.role("")

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"pgveil/catalog"
+	"pgveil/keyring"
 )
 
 // populate makes one of everything: policies ssn and email, columns t.ssn and t.email, a role with a verifier that may
@@ -38,8 +39,25 @@ func (in *installation) wantAlarm(s *catalog.Snapshot, object string) {
 	in.t.Errorf("no alarm about %s in %v", object, s.Alarms())
 }
 
-func TestGrantInsertedBySQLIsIgnoredAndLogged(t *testing.T) {
-	t.Parallel()
+// TestTampering runs the tests of what was changed around pgveil.
+func TestTampering(t *testing.T) {
+	group(t,
+		testGrantInsertedBySQLIsIgnoredAndLogged,
+		testGrantChangedBySQLDoesNotHold,
+		testRevokedGrantPutBackDoesNotHold,
+		testSwappedKeyIsRefused,
+		testRemovedOrAddedKeyVersions,
+		testChangedPolicyDenies,
+		testVerifierChangedBySQLIsIgnored,
+		testColumnRemovedOrMovedBySQLStaysProtected,
+		testForgedColumnIsUnanswerable,
+		testChangedEpochOrAnotherRootKeyIsOneClearError,
+		testCatalogThatWentBackIsRefused,
+		testManifestTextIsNotTheSecret,
+	)
+}
+
+func testGrantInsertedBySQLIsIgnoredAndLogged(t *testing.T) {
 	in := install(t)
 	in.populate()
 	thief := in.role("")
@@ -56,8 +74,7 @@ func TestGrantInsertedBySQLIsIgnoredAndLogged(t *testing.T) {
 	}
 }
 
-func TestGrantChangedBySQLDoesNotHold(t *testing.T) {
-	t.Parallel()
+func testGrantChangedBySQLDoesNotHold(t *testing.T) {
 	in := install(t)
 	role := in.populate()
 	other := in.role("")
@@ -73,8 +90,7 @@ func TestGrantChangedBySQLDoesNotHold(t *testing.T) {
 	in.wantAlarm(s, "grant "+other)
 }
 
-func TestRevokedGrantPutBackDoesNotHold(t *testing.T) {
-	t.Parallel()
+func testRevokedGrantPutBackDoesNotHold(t *testing.T) {
 	in := install(t)
 	role := in.populate()
 	in.exec(`CREATE TABLE kept AS SELECT * FROM pgveil.role_grant`)
@@ -90,8 +106,7 @@ func TestRevokedGrantPutBackDoesNotHold(t *testing.T) {
 	in.wantAlarm(s, "grant "+role)
 }
 
-func TestSwappedKeyIsRefused(t *testing.T) {
-	t.Parallel()
+func testSwappedKeyIsRefused(t *testing.T) {
 	in := install(t)
 	in.populate()
 	in.policy("spare", "text")
@@ -115,8 +130,7 @@ func TestSwappedKeyIsRefused(t *testing.T) {
 	wantCode(t, in.Protect(t.Context(), in.database, "public", "t", "ssn", "ssn"), catalog.CodeTampered, "cannot be used")
 }
 
-func TestRemovedOrAddedKeyVersions(t *testing.T) {
-	t.Parallel()
+func testRemovedOrAddedKeyVersions(t *testing.T) {
 	in := install(t)
 	in.populate()
 	_, err := in.Rotate(t.Context(), "ssn")
@@ -134,8 +148,7 @@ func TestRemovedOrAddedKeyVersions(t *testing.T) {
 	in.wantAlarm(s, "key ")
 }
 
-func TestChangedPolicyDenies(t *testing.T) {
-	t.Parallel()
+func testChangedPolicyDenies(t *testing.T) {
 	in := install(t)
 	role := in.populate()
 	for _, set := range []string{`name = 'renamed'`, `format = 'digits'`, `options = '{"keep_last":4}'`, `active = 7`, `column_version = 2`, `accept_small_domain = true`} {
@@ -157,8 +170,7 @@ func TestChangedPolicyDenies(t *testing.T) {
 	}
 }
 
-func TestVerifierChangedBySQLIsIgnored(t *testing.T) {
-	t.Parallel()
+func testVerifierChangedBySQLIsIgnored(t *testing.T) {
 	in := install(t)
 	role := in.populate()
 	other := in.role("")
@@ -175,8 +187,7 @@ func TestVerifierChangedBySQLIsIgnored(t *testing.T) {
 	}
 }
 
-func TestColumnRemovedOrMovedBySQLStaysProtected(t *testing.T) {
-	t.Parallel()
+func testColumnRemovedOrMovedBySQLStaysProtected(t *testing.T) {
 	in := install(t)
 	in.populate()
 	for name, sql := range map[string]string{
@@ -211,8 +222,7 @@ func TestColumnRemovedOrMovedBySQLStaysProtected(t *testing.T) {
 	}
 }
 
-func TestForgedColumnIsUnanswerable(t *testing.T) {
-	t.Parallel()
+func testForgedColumnIsUnanswerable(t *testing.T) {
 	in := install(t)
 	in.populate()
 	in.exec(`CREATE TABLE u (a text)`)
@@ -223,8 +233,7 @@ func TestForgedColumnIsUnanswerable(t *testing.T) {
 	}
 }
 
-func TestChangedEpochOrAnotherRootKeyIsOneClearError(t *testing.T) {
-	t.Parallel()
+func testChangedEpochOrAnotherRootKeyIsOneClearError(t *testing.T) {
 	in := install(t)
 	in.populate()
 	for _, set := range []string{`value = value + 1`, `manifest = '{}'`, `mac = ''`} {
@@ -235,13 +244,13 @@ func TestChangedEpochOrAnotherRootKeyIsOneClearError(t *testing.T) {
 		in.exec(`UPDATE pgveil.epoch e SET value = k.value, manifest = k.manifest, mac = k.mac FROM kept k; DROP TABLE kept`)
 	}
 	must(t, in.Refresh(t.Context()))
-	other := install(t)
-	_, err := catalog.Open(t.Context(), catalog.Config{DSN: in.dsn, Sealer: other.ring})
+	_, other, err := keyring.Init(t.Context(), newKEK(t))
+	must(t, err)
+	_, err = catalog.Open(t.Context(), catalog.Config{DSN: in.dsn, Sealer: other})
 	wantCode(t, err, catalog.CodeTampered, "does not authenticate")
 }
 
-func TestCatalogThatWentBackIsRefused(t *testing.T) {
-	t.Parallel()
+func testCatalogThatWentBackIsRefused(t *testing.T) {
 	in := install(t)
 	role := in.populate()
 	in.exec(`CREATE TABLE kept AS SELECT * FROM pgveil.epoch; CREATE TABLE grants AS SELECT * FROM pgveil.role_grant`)
@@ -253,8 +262,7 @@ func TestCatalogThatWentBackIsRefused(t *testing.T) {
 	}
 }
 
-func TestManifestTextIsNotTheSecret(t *testing.T) {
-	t.Parallel()
+func testManifestTextIsNotTheSecret(t *testing.T) {
 	in := install(t)
 	in.populate()
 	var manifest string

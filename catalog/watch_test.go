@@ -35,8 +35,18 @@ func current(s *catalog.Store) *catalog.Snapshot {
 	return snapshot
 }
 
-func TestChangeReachesAnotherNodeByNotification(t *testing.T) {
-	t.Parallel()
+// TestStore runs the tests of opening and refreshing.
+func TestStore(t *testing.T) {
+	group(t,
+		testChangeReachesAnotherNodeByNotification,
+		testDirectChangesAreSeenByThePoll,
+		testEpochStandsStillWhenNothingChanges,
+		testOpenSaysWhatIsToBeDoneFirst,
+		testReplicasRoundTrip,
+	)
+}
+
+func testChangeReachesAnotherNodeByNotification(t *testing.T) {
 	in := install(t)
 	other := in.open(in.dsn)
 	run(t, other)
@@ -56,8 +66,7 @@ func TestChangeReachesAnotherNodeByNotification(t *testing.T) {
 	}
 }
 
-func TestDirectChangesAreSeenByThePoll(t *testing.T) {
-	t.Parallel()
+func testDirectChangesAreSeenByThePoll(t *testing.T) {
 	in := install(t)
 	in.policy("p", "text")
 	in.exec(`CREATE TABLE t (a text)`)
@@ -75,8 +84,7 @@ func TestDirectChangesAreSeenByThePoll(t *testing.T) {
 	})
 }
 
-func TestEpochStandsStillWhenNothingChanges(t *testing.T) {
-	t.Parallel()
+func testEpochStandsStillWhenNothingChanges(t *testing.T) {
 	in := install(t)
 	in.policy("p", "text")
 	a := in.snapshot()
@@ -162,8 +170,7 @@ func TestStoreIsSafeForConcurrentUse(t *testing.T) {
 	}
 }
 
-func TestOpenSaysWhatIsToBeDoneFirst(t *testing.T) {
-	t.Parallel()
+func testOpenSaysWhatIsToBeDoneFirst(t *testing.T) {
 	in := install(t)
 	in.exec(`DELETE FROM pgveil.epoch; DELETE FROM pgveil.root_key`)
 	_, err := catalog.Open(t.Context(), catalog.Config{DSN: in.dsn, Sealer: in.ring})
@@ -184,8 +191,7 @@ func TestOpenSaysWhatIsToBeDoneFirst(t *testing.T) {
 	}
 }
 
-func TestReplicasRoundTrip(t *testing.T) {
-	t.Parallel()
+func testReplicasRoundTrip(t *testing.T) {
 	in := install(t)
 	r := catalog.Replica{Name: "crm", SourceDSN: password("postgres://u:canary-dsn@h/crm"), Database: in.database, Schema: "crm", Tables: []string{"public.*"}}
 	must(t, in.CreateReplica(t.Context(), r))
