@@ -37,15 +37,26 @@ pgveil audit tail --lines 100 --follow -o json`,
 
 const auditGrace = 5 * time.Second // for the last records, after the sessions have ended
 
-// openAudit opens the chain of this machine, or of one use of it.
-func (c *control) openAudit(ctx context.Context, use string, logger *slog.Logger) (*audit.Log, error) {
+// openAudit opens the chain of a node; without a name it is the host's.
+func (c *control) openAudit(ctx context.Context, name string, logger *slog.Logger) (*audit.Log, error) {
 	config := c.auditConfig(logger)
+	if config.Node = name; name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, err
+		}
+		config.Node = host
+	}
+	return audit.Open(ctx, config)
+}
+
+// cliNode is the chain of the commands used on this machine.
+func cliNode() string {
 	host, err := os.Hostname()
 	if err != nil {
-		return nil, err
+		host = "?"
 	}
-	config.Node = host + use
-	return audit.Open(ctx, config)
+	return host + "/cli"
 }
 
 func (c *control) auditConfig(logger *slog.Logger) audit.Config {
@@ -61,7 +72,7 @@ func closeAudit(log *audit.Log) error {
 // audited makes a change of the control plane between two records: that it begins, without which it does not
 // happen, and how it ended.
 func (c *control) audited(ctx context.Context, what, policy, column string, change func() error) (err error) {
-	log, err := c.openAudit(ctx, "/cli", nil)
+	log, err := c.openAudit(ctx, cliNode(), nil)
 	if err != nil {
 		return err
 	}

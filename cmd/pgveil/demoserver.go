@@ -3,12 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
-	"pgveil/internal/cluster"
 	"pgveil/internal/scram"
-	"pgveil/internal/secret"
 )
 
 const (
@@ -18,6 +17,8 @@ const (
 	shopDatabase = "shop" // holds the control plane, too
 	crmDatabase  = "crm"  // the replica's source
 )
+
+var demoDatabases = []string{shopDatabase, crmDatabase}
 
 // clientRoles are those that log in to the front-end.
 var clientRoles = []string{"app", "support", "analyst"}
@@ -30,6 +31,12 @@ func (d *dev) prepareServer(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close(ctx)
+	if err := d.checkServer(ctx, conn); err != nil {
+		return err
+	}
+	if d.ephemeral && d.backing.cluster == nil {
+		d.onClose(d.leaveServer)
+	}
 	for _, r := range []struct{ name, attributes string }{
 		{serviceRole, "LOGIN NOSUPERUSER CREATEROLE REPLICATION"},
 		{ownerRole, "LOGIN NOSUPERUSER"},
@@ -41,13 +48,23 @@ func (d *dev) prepareServer(ctx context.Context) error {
 	if _, err := conn.Exec(ctx, `GRANT `+ownerRole+` TO `+serviceRole); err != nil {
 		return err
 	}
-	for _, role := range clientRoles {
-		if err := d.checkOurs(ctx, conn, "role", role); err != nil {
+	for _, name := range demoDatabases {
+		if err := d.makeDatabase(ctx, conn, name); err != nil {
 			return err
 		}
 	}
-	for _, name := range []string{shopDatabase, crmDatabase} {
-		if err := d.makeDatabase(ctx, conn, name); err != nil {
+	return nil
+}
+
+// checkServer refuses a server that has something of our names which is not ours, before anything is made.
+func (d *dev) checkServer(ctx context.Context, conn *pgx.Conn) error {
+	for _, name := range demoDatabases {
+		if err := d.checkOurs(ctx, conn, "database", name); err != nil {
+			return err
+		}
+	}
+	for _, name := range append(slices.Clone(clientRoles), serviceRole, ownerRole) {
+		if err := d.checkOurs(ctx, conn, "role", name); err != nil {
 			return err
 		}
 	}
@@ -57,9 +74,6 @@ func (d *dev) prepareServer(ctx context.Context) error {
 // makeRole makes the role, or gives one of ours its attributes and password again. The server gets a verifier,
 // never the password, which it could log.
 func (d *dev) makeRole(ctx context.Context, conn *pgx.Conn, name, attributes string) error {
-	if err := d.checkOurs(ctx, conn, "role", name); err != nil {
-		return err
-	}
 	password, err := d.password(name)
 	if err != nil {
 		return err
@@ -84,9 +98,6 @@ func (d *dev) makeRole(ctx context.Context, conn *pgx.Conn, name, attributes str
 }
 
 func (d *dev) makeDatabase(ctx context.Context, conn *pgx.Conn, name string) error {
-	if err := d.checkOurs(ctx, conn, "database", name); err != nil {
-		return err
-	}
 	exists, err := has(ctx, conn, "database", name)
 	if err != nil || exists {
 		return err
@@ -140,9 +151,34 @@ func (d *dev) checkOurs(ctx context.Context, conn *pgx.Conn, kind, name string) 
 	return nil
 }
 
-// superPassword is the password of the backing server's superuser, empty when it logs in without one.
-func (d *dev) superPassword() secret.Bytes { return d.backing.password }
+// leaveServer removes what an ephemeral demonstration made on somebody else's server.
+func (d *dev) leaveServer(ctx context.Context) error {
+	d.ui.step("removing the demonstration from the backing server")
+	conn, err := d.backing.connect(ctx, d.backing.admin.Database)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	if err := d.checkServer(ctx, conn); err != nil {
+		return err
+	}
+	for _, name := range demoDatabases {
+		// A slot keeps a database from being dropped.
+		_, err := conn.Exec(ctx, `SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots
+			WHERE database = $1 AND NOT active`, name)
+		if err != nil {
+			return err
+		}
+		if _, err := conn.Exec(ctx, `DROP DATABASE IF EXISTS `+quoteIdent(name)+` WITH (FORCE)`); err != nil {
+			return err
+		}
+	}
+	for _, name := range append(slices.Clone(clientRoles), serviceRole, ownerRole) {
+		if _, err := conn.Exec(ctx, `DROP ROLE IF EXISTS `+quoteIdent(name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func quoteIdent(s string) string { return pgx.Identifier{s}.Sanitize() }
-
-var _ = cluster.Superuser

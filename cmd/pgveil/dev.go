@@ -451,7 +451,10 @@ func (d *dev) announce(p *control) error {
 		return err
 	}
 	if err := env.write(d.envPath); err != nil {
-		return fmt.Errorf("--env-file: %w", err)
+		return misconfigured("--env-file: %w", err)
+	}
+	if d.ephemeral {
+		d.onClose(func(context.Context) error { return os.Remove(d.envPath) })
 	}
 	d.ui.say("")
 	d.ui.say("  source %s", d.shownEnvPath())

@@ -32,6 +32,8 @@ type running struct {
 	env  map[string]string // what the env file says
 	home string
 
+	envPath string
+
 	mu  sync.Mutex
 	log bytes.Buffer // stdout and stderr
 }
@@ -53,9 +55,8 @@ func pgveil(t *testing.T, env []string, args ...string) (out string, code int) {
 func startDev(t *testing.T, args ...string) *running {
 	t.Helper()
 	needPostgres(t)
-	r := &running{}
-	envPath := filepath.Join(t.TempDir(), "env")
-	args = append([]string{"dev", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--env-file", envPath}, args...)
+	r := &running{envPath: filepath.Join(t.TempDir(), "env")}
+	args = append([]string{"dev", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--env-file", r.envPath}, args...)
 	r.cmd = exec.Command(os.Args[0], args...)
 	r.cmd.Env = append(os.Environ(), asCommand+"=1")
 	stdout, err := r.cmd.StdoutPipe()
@@ -67,32 +68,28 @@ func startDev(t *testing.T, args ...string) *running {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.kill(syscall.SIGTERM) })
-	ready := make(chan struct{})
+	ready := make(chan bool, 2)
 	go func() { // ends with the process
-		lines := bufio.NewScanner(stdout)
-		for lines.Scan() {
+		for lines := bufio.NewScanner(stdout); lines.Scan(); {
 			fmt.Fprintln(r, lines.Text())
-			if strings.HasPrefix(lines.Text(), "ready") {
-				close(ready)
-			}
 			if _, home, ok := strings.Cut(lines.Text(), "files in "); ok {
 				r.home, _, _ = strings.Cut(home, ",")
 			}
+			if strings.HasPrefix(lines.Text(), "ready") {
+				ready <- true
+			}
 		}
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		select {
-		case <-ready:
-		default:
-			r.log.WriteString("[ended before it was ready]")
-		}
+		ready <- false
 	}()
 	select {
-	case <-ready:
+	case ok := <-ready:
+		if !ok {
+			t.Fatalf("ended before it was ready:\n%s", r.output())
+		}
 	case <-time.After(90 * time.Second):
 		t.Fatalf("not ready:\n%s", r.output())
 	}
-	r.env = sourceEnv(t, envPath)
+	r.env = sourceEnv(t, r.envPath)
 	return r
 }
 
@@ -262,8 +259,10 @@ func TestDevEphemeralLeavesNothing(t *testing.T) {
 			if code := r.cmd.ProcessState.ExitCode(); code != 0 {
 				t.Errorf("exit %d:\n%s", code, r.output())
 			}
-			if _, err := os.Stat(r.home); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("%s is still there: %v", r.home, err)
+			for _, path := range []string{r.home, r.envPath} {
+				if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+					t.Errorf("%s is still there: %v", path, err)
+				}
 			}
 			if !ended(pid) {
 				t.Error("PostgreSQL still runs")

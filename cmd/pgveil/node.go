@@ -22,6 +22,7 @@ var nodeRoles = []string{"wire", "http", "replicate", "jobs"}
 // A node is one process at work: some or all of the front-end, the replication workers and HTTP.
 type node struct {
 	control *control
+	name    string         // of the audit chain; empty: the host's
 	only    []string       // of nodeRoles
 	backing *pgconn.Config // where the front-end's sessions go
 	tls     *tls.Config    // nil: clients are not offered TLS
@@ -36,7 +37,7 @@ func (n *node) is(role string) bool { return slices.Contains(n.only, role) }
 // run works until ctx ends, and returns when all parts have: the front-end's sessions drained, the workers' last
 // transactions committed, the audit log closed. The first part that fails stops the others.
 func (n *node) run(ctx context.Context) (err error) {
-	log, err := n.control.openAudit(ctx, "", n.logger)
+	log, err := n.control.openAudit(ctx, n.name, n.logger)
 	if err != nil {
 		return err
 	}

@@ -13,9 +13,13 @@ var roleCommands = []command{
 		name: "role add", args: "NAME", min: 1, max: 1,
 		summary: "let a role log in; it is made if there is none, and gets the password",
 		example: `pgveil role add auditor
-pgveil role add auditor --password-stdin < password.txt`,
-		flags: []cli.Flag{&cli.BoolFlag{Name: "password-stdin", Usage: "read the password from standard input"}},
-		run:   withControl(roleAdd),
+pgveil role add auditor --password-stdin < password.txt
+psql -XAtc "select rolpassword from pg_authid where rolname = 'dba'" | pgveil role add dba --verifier-stdin`,
+		flags: []cli.Flag{
+			&cli.BoolFlag{Name: "password-stdin", Usage: "read the password from standard input"},
+			&cli.BoolFlag{Name: "verifier-stdin", Usage: "read from standard input what pg_authid.rolpassword holds, and leave the role as it is"},
+		},
+		run: withControl(roleAdd),
 	},
 	{
 		name:    "role list",
@@ -39,14 +43,22 @@ pgveil role add auditor --password-stdin < password.txt`,
 
 func roleAdd(ctx context.Context, c *call, p *control) error {
 	name := c.arg(0)
-	if !c.Bool("password-stdin") && !c.ui.interactive() {
+	if c.Bool("password-stdin") && c.Bool("verifier-stdin") {
+		return usage("--password-stdin and --verifier-stdin exclude each other")
+	}
+	if !c.Bool("password-stdin") && !c.Bool("verifier-stdin") && !c.ui.interactive() {
 		return usage("role add needs a password").hint("--password-stdin reads it from standard input")
 	}
 	password, err := c.ui.password("Password for " + name)
 	if err != nil {
 		return err
 	}
-	err = p.audited(ctx, "role add "+name, "", "", func() error { return p.store.AddRole(ctx, name, password) })
+	err = p.audited(ctx, "role add "+name, "", "", func() error {
+		if c.Bool("verifier-stdin") {
+			return p.store.ImportRole(ctx, name, string(password.Expose()))
+		}
+		return p.store.AddRole(ctx, name, password)
+	})
 	if err != nil {
 		return err
 	}

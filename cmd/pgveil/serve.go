@@ -21,6 +21,7 @@ pgveil serve --only replicate`,
 		&cli.StringFlag{Name: "listen", Value: "127.0.0.1:7432", EnvVars: []string{"PGVEIL_LISTEN"}, Usage: "`ADDRESS` of the front-end"},
 		&cli.StringFlag{Name: "http", Value: "127.0.0.1:7480", EnvVars: []string{"PGVEIL_HTTP"}, Usage: "`ADDRESS` of /healthz, /readyz and /metrics"},
 		&cli.StringFlag{Name: "backing", EnvVars: []string{"PGVEIL_BACKING"}, Usage: "`DSN` of the backing database; only its place and TLS matter (default: where PGVEIL_DATABASE_URL points)"},
+		&cli.StringFlag{Name: "node", EnvVars: []string{"PGVEIL_NODE"}, Usage: "`NAME` of this node's audit chain, the same after a restart (default: the host's name)"},
 		&cli.StringFlag{Name: "tls-cert", EnvVars: []string{"PGVEIL_TLS_CERT"}, Usage: "PEM `FILE` with the certificate shown to clients"},
 		&cli.StringFlag{Name: "tls-key", EnvVars: []string{"PGVEIL_TLS_KEY"}, Usage: "PEM `FILE` with its key"},
 	},
@@ -28,7 +29,7 @@ pgveil serve --only replicate`,
 }
 
 func serve(ctx context.Context, c *call) error {
-	n := &node{only: c.StringSlice("only"), status: newStatus(), logger: slog.New(slog.NewTextHandler(c.ui.err, nil))}
+	n := &node{name: c.String("node"), only: c.StringSlice("only"), status: newStatus(), logger: slog.New(slog.NewTextHandler(c.ui.err, nil))}
 	if len(n.only) == 0 {
 		n.only = nodeRoles
 	}

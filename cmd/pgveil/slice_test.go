@@ -1,11 +1,17 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -13,6 +19,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgveil/internal/cluster"
+	"pgveil/internal/pgtest"
 )
 
 // The whole product at once, on the oldest PostgreSQL, the newest and one between.
@@ -85,6 +92,16 @@ func smoke(t *testing.T, r *running) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+	// A new key version: columns stay at theirs, tokens say which one made them.
+	if out, code := pgveil(t, r.environ(), "key", "rotate", "ssn", "--yes"); code != 0 {
+		t.Errorf("key rotate: exit %d\n%s", code, out)
+	}
+	if got := query(t, app, `SELECT ssn FROM customers WHERE ssn = '`+value+`'`); got != value {
+		t.Errorf("after a rotation the search gives %q", got)
+	}
+	if got := query(t, app, `SELECT detokenize('ssn', tokenize('ssn', '`+value+`'))`); got != value {
+		t.Errorf("after a rotation a token of the new version gives %q", got)
+	}
 	if out, code := pgveil(t, r.environ(), "doctor"); code != 0 {
 		t.Errorf("doctor: exit %d\n%s", code, out)
 	}
@@ -155,5 +172,92 @@ func TestFrontEndOutlivesTheBackingDatabase(t *testing.T) {
 	}
 	if got := query(t, r.env["PGVEIL_APP_URL"], `SELECT count(*)::text FROM crm.contacts`); got != "5000" {
 		t.Errorf("the replica has %s rows", got)
+	}
+}
+
+func TestDevOnAServerOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Server(t)
+	admin := connectMode(t, db.DSN("postgres"), pgx.QueryExecModeExec)
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := admin.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`CREATE DATABASE shop`)
+	out, code := pgveil(t, nil, "dev", "--ephemeral", "--backing", db.DSN("postgres"), "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
+	if code != exitFailure || !strings.Contains(out, `has a database "shop" that this demonstration did not make`) {
+		t.Errorf("beside somebody's database shop: exit %d, %q", code, out)
+	}
+	exec(`DROP DATABASE shop`)
+
+	r := startDev(t, "--ephemeral", "--backing", db.DSN("postgres"))
+	smoke(t, r)
+	r.kill(syscall.SIGTERM)
+	if code := r.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit %d:\n%s", code, r.output())
+	}
+	left := query(t, db.DSN("postgres"), `SELECT concat_ws(' ', (SELECT count(*) FROM pg_database WHERE datname IN ('shop', 'crm')),
+		(SELECT count(*) FROM pg_roles WHERE rolname IN ('app', 'support', 'analyst', 'owner', 'pgveil')),
+		(SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'pgveil_crm'))`)
+	if left != "0 0 0" {
+		t.Errorf("databases, roles and slots left: %s", left)
+	}
+}
+
+func TestDevBackingIsCheckedFirst(t *testing.T) {
+	t.Parallel()
+	for dsn, want := range map[string]int{
+		"postgres://u:hidden@127.0.0.1:1/postgres": exitUnreachable,
+		"postgres://u:hidden@h:port/postgres":      exitConfig,
+	} {
+		out, code := pgveil(t, nil, "dev", "--ephemeral", "--backing", dsn, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
+		if code != want || strings.Contains(out, "hidden") {
+			t.Errorf("exit %d, want %d: %q", code, want, out)
+		}
+	}
+}
+
+// serve is what dev does without the demonstration: here a second node beside it, with a certificate.
+func TestServeIsAnotherNode(t *testing.T) {
+	t.Parallel()
+	r := startDev(t, "--ephemeral")
+	cmd := exec.Command(os.Args[0], "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
+		"--tls-cert", filepath.Join(r.home, "server.crt"), "--tls-key", filepath.Join(r.home, "server.key"))
+	cmd.Env = append(append(os.Environ(), asCommand+"=1"), r.environ()...)
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	address, ok := strings.CutPrefix(strings.TrimSpace(line), "ready: ")
+	if err != nil || !ok {
+		t.Fatalf("serve says %q, %v", line, err)
+	}
+	u, err := url.Parse(r.env["PGVEIL_APP_URL"])
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Host = address
+	u.RawQuery = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {filepath.Join(r.home, "server.crt")}}.Encode()
+	if got := query(t, u.String(), `SELECT id::text FROM customers WHERE id = 1`); got != "1" {
+		t.Errorf("got %q", got)
+	}
+	cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		t.Error("after SIGTERM:", err)
+	}
+}
+
+func TestServeRefusesAnUnknownRole(t *testing.T) {
+	t.Parallel()
+	out, code := pgveil(t, nil, "serve", "--only", "wire,nonsense")
+	if code != exitUsage || !strings.Contains(out, `no role "nonsense"`) {
+		t.Errorf("exit %d, %q", code, out)
 	}
 }

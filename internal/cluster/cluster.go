@@ -122,7 +122,8 @@ func Init(ctx context.Context, b Binaries, dir string, password secret.Bytes) (e
 		}
 	}()
 
-	pwfile, err := os.CreateTemp("", "pgveil-pw-")
+	// Beside the data directory, where it is found again if this process is killed now.
+	pwfile, err := os.CreateTemp(filepath.Dir(dir), ".pgveil-pw-")
 	if err != nil {
 		return err
 	}
