@@ -1,8 +1,11 @@
 package pgwire
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +30,7 @@ type view struct {
 	origins map[origin]*catalog.Column
 	names   map[string]*catalog.Column // "schema"."table"."column"
 	tables  map[string]struct{}        // "schema"."table" of protected relations
+	columns string                     // what is protected, in one text, to compare
 	reaches map[uint32]struct{}        // views and children of protected relations
 	lapsed  bool                       // too old to decide by: nothing protected may be shown
 }
@@ -47,14 +51,16 @@ func (v *view) protected(oid uint32, attnum int16, schema, table, column string)
 // querier runs one query with text parameters and gives its rows in text form, nil for NULL.
 type querier func(ctx context.Context, query string, params ...string) ([][][]byte, error)
 
-// maxAge is how long the shape of a database may go unchecked. Changes through this front-end are seen at once; those made
-// elsewhere, by a session that is already connected, after this time. Every new connection checks.
+// maxAge is how long the shape of a database may go unchecked. Changes through this front-end are seen at once. Those made elsewhere are seen by every
+// new connection, and by every statement with a word in it that no statement had before; else after this time.
 const maxAge = 100 * time.Millisecond
 
 // database caches the view of one database for all sessions.
 type database struct {
 	name    string
 	service func(context.Context, string) (*pgx.Conn, error)
+
+	words vocabulary
 
 	mu          sync.Mutex
 	conn        *pgx.Conn
@@ -129,7 +135,7 @@ func (d *database) check(ctx context.Context, snap *catalog.Snapshot, same bool)
 		d.conn = conn
 	}
 	now := time.Now()
-	fp, err := fingerprint(ctx, d.query)
+	fp, err := fingerprint(ctx, d.query, snap.Columns(d.name))
 	if err != nil {
 		return nil, err
 	}
@@ -169,15 +175,19 @@ func (d *database) query(ctx context.Context, query string, params ...string) ([
 // firstUserOID is FirstNormalObjectId: objects below it come with PostgreSQL.
 const firstUserOID = "16384"
 
-// fingerprint changes whenever a function, a view, an inheritance or a relation's name does.
-func fingerprint(ctx context.Context, query querier) (string, error) {
+// fingerprint changes whenever a function, a view, an inheritance, a relation's name, or a column of a protected relation does.
+func fingerprint(ctx context.Context, query querier, columns []*catalog.Column) (string, error) {
 	rows, err := query(ctx, `
 SELECT pg_catalog.concat_ws(' ', pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtext(x.what)::pg_catalog.int8))
 FROM (SELECT 'p' || p.oid::pg_catalog.text || ' ' || p.xmin::pg_catalog.text AS what FROM pg_catalog.pg_proc p WHERE p.oid >= `+firstUserOID+`
 UNION ALL SELECT 'r' || r.oid::pg_catalog.text || ' ' || r.xmin::pg_catalog.text FROM pg_catalog.pg_rewrite r WHERE r.oid >= `+firstUserOID+`
 UNION ALL SELECT 'i' || i.inhrelid::pg_catalog.text || ' ' || i.inhparent::pg_catalog.text FROM pg_catalog.pg_inherits i
+UNION ALL SELECT 'o' || o.oid::pg_catalog.text || ' ' || o.xmin::pg_catalog.text FROM pg_catalog.pg_operator o WHERE o.oid >= `+firstUserOID+`
+UNION ALL SELECT 't' || t.oid::pg_catalog.text || ' ' || t.xmin::pg_catalog.text FROM pg_catalog.pg_cast t WHERE t.oid >= `+firstUserOID+`
+UNION ALL SELECT 'a' || a.attrelid::pg_catalog.text || ' ' || a.attnum::pg_catalog.text || ' ' || a.xmin::pg_catalog.text FROM pg_catalog.pg_attribute a
+	WHERE a.attrelid = ANY ($1::pg_catalog.oid[]) AND a.attnum > 0
 UNION ALL SELECT 'c' || c.oid::pg_catalog.text || ' ' || c.relname::pg_catalog.text || ' ' || c.relnamespace::pg_catalog.text FROM pg_catalog.pg_class c
-	WHERE c.oid >= `+firstUserOID+` AND c.relkind IN ('r', 'v', 'm', 'p', 'f')) x`)
+	WHERE c.oid >= `+firstUserOID+` AND c.relkind IN ('r', 'v', 'm', 'p', 'f')) x`, relationIDs(columns))
 	if err != nil || len(rows) != 1 {
 		return "", err
 	}
@@ -190,12 +200,32 @@ func functionsQuery(sqlBodies bool) string {
 	if sqlBodies { // from version 14 on
 		body = "CASE WHEN p.prosqlbody IS NOT NULL THEN pg_catalog.pg_get_function_sqlbody(p.oid) ELSE p.prosrc END"
 	}
-	return `SELECT p.oid, n.nspname, p.proname, l.lanname, ` + body + `
+	// An aggregate is what its functions do; a default of an argument is run like the body.
+	return `SELECT p.oid, n.nspname, p.proname, CASE WHEN p.prokind = 'a' THEN 'sql' ELSE l.lanname END,
+pg_catalog.concat_ws(' ', CASE WHEN p.prokind = 'a' THEN pg_catalog.concat_ws(' ', g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn,
+	g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn) ELSE ` + body + ` END, CASE WHEN p.pronargdefaults > 0 THEN pg_catalog.pg_get_function_arguments(p.oid) END), 'f'
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-WHERE p.oid >= ` + firstUserOID + ` ORDER BY p.oid`
+LEFT JOIN pg_catalog.pg_aggregate g ON g.aggfnoid = p.oid
+WHERE p.oid >= ` + firstUserOID + `
+UNION ALL SELECT o.oid, '', o.oprname, CASE WHEN o.oprleft IN (25, 1043, 2283, 5077) OR o.oprright IN (25, 1043, 2283, 5077) THEN 'text' ELSE 'sql' END,
+	pg_catalog.concat_ws(' ', o.oprcode, o.oprrest, o.oprjoin), 'o'
+FROM pg_catalog.pg_operator o WHERE o.oid >= ` + firstUserOID + `
+UNION ALL SELECT t.oid, '', y.typname, 'sql', p.proname, 'c'
+FROM pg_catalog.pg_cast t JOIN pg_catalog.pg_proc p ON p.oid = t.castfunc JOIN pg_catalog.pg_type y ON y.oid IN (t.castsource, t.casttarget) WHERE t.oid >= ` + firstUserOID + `
+ORDER BY 1`
 }
 
-// dependentsQuery finds the views over, and the children and parents of, the relations $1 and the functions $2, transitively.
+// relationIDs are the OIDs of the columns' relations, as an array's text.
+func relationIDs(columns []*catalog.Column) string {
+	var ids []string
+	for _, c := range columns {
+		ids = append(ids, strconv.FormatUint(uint64(c.RelID), 10))
+	}
+	return "{" + strings.Join(ids, ",") + "}"
+}
+
+// dependentsQuery finds the views over, and the children and parents of, the relations $1 and the functions $2, transitively, and the tables that have
+// such a function in a default.
 const dependentsQuery = `
 WITH RECURSIVE reached(class, oid) AS (
 	SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, u FROM pg_catalog.unnest($1::pg_catalog.oid[]) u
@@ -203,6 +233,9 @@ WITH RECURSIVE reached(class, oid) AS (
 	UNION SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, x.oid FROM reached, LATERAL (
 		SELECT r.ev_class AS oid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
 		WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.refclassid = reached.class AND d.refobjid = reached.oid
+		UNION ALL SELECT f.adrelid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attrdef f ON f.oid = d.objid
+		WHERE d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.refclassid = reached.class AND d.refobjid = reached.oid
+			AND reached.class = 'pg_catalog.pg_proc'::pg_catalog.regclass
 		UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = reached.oid AND reached.class = 'pg_catalog.pg_class'::pg_catalog.regclass
 		UNION ALL SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = reached.oid AND reached.class = 'pg_catalog.pg_class'::pg_catalog.regclass) x)
 SELECT c.oid, c.relname, n.nspname FROM reached JOIN pg_catalog.pg_class c ON c.oid = reached.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -221,41 +254,59 @@ func load(ctx context.Context, query querier, snap *catalog.Snapshot, name strin
 	}
 	functions := make([]sql.Function, len(rows))
 	for i, r := range rows {
-		lang := string(r[3])
-		functions[i] = sql.Function{Schema: string(r[1]), Name: string(r[2]), Language: lang, Source: string(r[4]), System: lang == "c" || lang == "internal"}
+		functions[i] = function(r)
 	}
-	var relations []string
-	var oids []string
+	var tables []string
 	for _, c := range snap.Columns(name) {
-		relations = append(relations, c.Table)
-		oids = append(oids, strconv.FormatUint(uint64(c.RelID), 10))
+		tables = append(tables, c.Table)
 	}
-	// Twice: a view may show an unsafe function, and a function may read such a view.
+	// A view may show an unsafe function, and a function may read such a view: until nothing new is found.
+	relations := tables
 	var dependents [][][]byte
-	for range 2 {
+	for found := -1; found != len(dependents); {
+		found = len(dependents)
 		s := sql.NewSchema(relations, functions)
 		var unsafe []string
 		for i, f := range functions {
-			if s.Unsafe(f.Name) != "" {
+			if f.Kind == sql.Routine && s.Unsafe(f.Name) != "" {
 				unsafe = append(unsafe, string(rows[i][0]))
 			}
 		}
-		dependents, err = query(ctx, dependentsQuery, "{"+strings.Join(oids, ",")+"}", "{"+strings.Join(unsafe, ",")+"}")
+		dependents, err = query(ctx, dependentsQuery, relationIDs(snap.Columns(name)), "{"+strings.Join(unsafe, ",")+"}")
 		if err != nil {
 			return nil, err
 		}
+		relations = slices.Clone(tables)
 		for _, d := range dependents {
 			relations = append(relations, string(d[1]))
 		}
+		if found == 0 && len(dependents) == 0 {
+			break
+		}
 	}
 	return newView(snap, name, relations, functions, dependents), nil
+}
+
+// function reads a row of functionsQuery.
+func function(r [][]byte) sql.Function {
+	lang := string(r[3])
+	f := sql.Function{Schema: string(r[1]), Name: string(r[2]), Language: lang, Source: string(r[4]), System: lang == "c" || lang == "internal"}
+	switch string(r[5]) {
+	case "o":
+		f.Kind, f.Texts, f.Language = sql.Operator, lang == "text", "sql"
+	case "c":
+		f.Kind = sql.Cast
+	}
+	return f
 }
 
 func newView(snap *catalog.Snapshot, name string, relations []string, functions []sql.Function, dependents [][][]byte) *view {
 	v := &view{snap: snap, schema: sql.NewSchema(relations, functions), origins: map[origin]*catalog.Column{}, names: map[string]*catalog.Column{},
 		tables: map[string]struct{}{}, reaches: map[uint32]struct{}{}}
 	direct := map[uint32]bool{}
+	var columns strings.Builder
 	for _, c := range snap.Columns(name) {
+		fmt.Fprintf(&columns, "%d %d %q %q %q %q;", c.RelID, c.Attnum, c.Schema, c.Table, c.Name, c.Policy.Name)
 		if c.RelID != 0 {
 			v.origins[origin{c.RelID, c.Attnum}] = c
 			direct[c.RelID] = true
@@ -263,6 +314,7 @@ func newView(snap *catalog.Snapshot, name string, relations []string, functions 
 		v.names[columnKey(c.Schema, c.Table, c.Name)] = c
 		v.tables[tableKey(c.Schema, c.Table)] = struct{}{}
 	}
+	v.columns = columns.String()
 	for _, d := range dependents {
 		oid, _ := strconv.ParseUint(string(d[0]), 10, 32)
 		if !direct[uint32(oid)] {
@@ -271,6 +323,21 @@ func newView(snap *catalog.Snapshot, name string, relations []string, functions 
 		}
 	}
 	return v
+}
+
+// union is what either view knows. Both are of one snapshot, or of two that follow each other.
+func (v *view) union(o *view) *view {
+	if v == nil || o == nil || v == o {
+		return cmp.Or(v, o)
+	}
+	u := *v
+	u.schema = v.schema.Union(o.schema)
+	u.origins, u.names, u.tables, u.reaches = maps.Clone(v.origins), maps.Clone(v.names), maps.Clone(v.tables), maps.Clone(v.reaches)
+	maps.Copy(u.origins, o.origins)
+	maps.Copy(u.names, o.names)
+	maps.Copy(u.tables, o.tables)
+	maps.Copy(u.reaches, o.reaches)
+	return &u
 }
 
 // relationsQuery resolves names as the session does. One row a column.

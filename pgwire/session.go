@@ -43,6 +43,12 @@ type session struct {
 	skipping bool // ours: everything until Sync is dropped, because a message of the client was refused
 	stale    bool // a statement may have changed the schema
 	private  *view
+	loaded   time.Time // when private was
+	both     *view     // private and what all see
+	shared   *view     // the half of both that all see
+	prepared *view     // under which the first of SQL's own prepared statements was made
+	forgets  bool      // a statement may have dropped prepared statements
+	settings bool      // a setting may have changed since the last Sync
 	portals  map[string]*portal
 
 	// of the downstream goroutine
@@ -200,18 +206,26 @@ func (x *session) look() (*view, error) {
 		}
 		x.stale, x.private = false, nil
 	}
-	if len(snap.Columns(x.dbName)) > 0 && (x.stale || x.private != nil && x.private.snap.Epoch() != snap.Epoch()) {
+	shared, err := x.db.look(x.ctx, snap)
+	if err != nil {
+		return nil, err
+	}
+	if len(snap.Columns(x.dbName)) > 0 && (x.stale || x.private != nil && (x.private.snap.Epoch() != snap.Epoch() || time.Since(x.loaded) > maxAge)) {
 		// Changes that are not committed are seen on the session's own connection only.
 		v, err := load(x.ctx, x.query, snap, x.dbName)
 		if err != nil {
 			return nil, err
 		}
-		x.stale, x.private = false, v
+		x.stale, x.private, x.loaded, x.both = false, v, time.Now(), nil
 	}
-	if x.private != nil {
-		return x.private, nil
+	if x.private == nil {
+		return shared, nil
 	}
-	return x.db.look(x.ctx, snap)
+	if x.both == nil || x.shared != shared {
+		// What the session has dropped may come back when it rolls back to a savepoint, and others go on making things.
+		x.both, x.shared = x.private.union(shared), shared
+	}
+	return x.both, nil
 }
 
 // access is what the session's login role may do with a policy's values.
@@ -259,6 +273,10 @@ func (x *session) convert(v *view, value []byte, steps []sql.Step) ([]byte, erro
 			value, err = p.Transform.AppendToken(nil, value, p.Active)
 		case sql.TokenizeForColumn:
 			value, err = p.Transform.AppendToken(nil, value, p.ColumnVersion)
+		case sql.TokenOrValue:
+			if !p.Transform.Is(value) {
+				value, err = p.Transform.AppendToken(nil, value, p.ColumnVersion)
+			}
 		case sql.Detokenize:
 			value, err = p.Transform.AppendPlain(nil, value)
 		case sql.CheckToken:

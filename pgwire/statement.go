@@ -18,7 +18,7 @@ type statement struct {
 
 // portal is a bound statement. cols is set by the downstream goroutine from our own Describe, before rows of it arrive.
 type portal struct {
-	stmt   *statement // nil: not prepared by the protocol
+	stmt   *statement
 	intent *intent
 	cols   *shown
 }

@@ -5,6 +5,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
 
 	"pgveil/sql"
 )
@@ -141,6 +145,11 @@ type analysis struct {
 // analyze decides what becomes of a text and makes the tokens that it needs.
 func (x *session) analyze(text string) (*analysis, error) {
 	v, err := x.look()
+	if err == nil && !v.schema.Empty() && x.db.words.fresh(text) {
+		x.db.expire()
+		x.loaded = time.Time{}
+		v, err = x.look()
+	}
 	if err != nil {
 		if last := x.db.lastKnown(); last != nil && !errors.Is(err, errSkipped) && !last.schema.Mentions(text) {
 			return &analysis{view: last, text: text}, nil
@@ -152,10 +161,19 @@ func (x *session) analyze(text string) (*analysis, error) {
 
 func (x *session) analyzeUnder(v *view, text string) (*analysis, error) {
 	a := &analysis{view: v, text: text}
+	if v.schema.Foreign() && !x.encodingOK.Load() && strings.ContainsFunc(text, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return nil, errEncoding // a name may be spelled in bytes that we do not know
+	}
 	if !v.schema.Mentions(text) {
 		return a, nil
 	}
 	views := x.views(v)
+	if views && x.settings && x.unsynced {
+		return nil, &failure{code: "0A000", message: "a setting was changed in the same pipeline before a statement that names something protected", hint: "Send Sync after SET."}
+	}
+	if err := x.movedUnderPrepare(v, text); err != nil {
+		return nil, err
+	}
 	plan, err := sql.Analyze(sql.Request{Text: text, Schema: v.schema, Catalog: &resolver{x.ctx, v, x.query}, Access: x.access(v), Views: views})
 	if err != nil {
 		return nil, err
@@ -169,6 +187,14 @@ func (x *session) analyzeUnder(v *view, text string) (*analysis, error) {
 	}
 	a.plan, a.edited, a.text, a.changed = plan, &edited, edited.Text, edited.Text != text
 	return a, nil
+}
+
+// movedUnderPrepare refuses EXECUTE where what is protected has changed since SQL's own prepared statements were made: those were looked at then.
+func (x *session) movedUnderPrepare(v *view, text string) error {
+	if x.prepared != nil && x.prepared.columns != v.columns && sql.Prepares(text) {
+		return &failure{code: "0A000", message: "what is protected has changed since the session's first PREPARE", hint: "DEALLOCATE ALL, and prepare the statements again."}
+	}
+	return nil
 }
 
 func (x *session) fill(v *view, val *sql.Value) (string, error) {
@@ -211,18 +237,26 @@ func (x *session) simple(body []byte) error {
 		}
 		e.plan, e.text, e.edited = a.plan, text, a.edited
 	}
-	x.noteChange(text)
-	x.count(a)
+	x.note(a, text)
 	if a.changed {
 		body = appendString(make([]byte, 0, len(a.text)+1), a.text)
 	}
 	return x.pass(e, body)
 }
 
-// noteChange remembers that names may mean something else after this text.
-func (x *session) noteChange(text string) {
-	if sql.ChangesSchema(text) {
-		x.stale = true
+// note remembers what a text may change for the texts after it.
+func (x *session) note(a *analysis, text string) {
+	x.count(a)
+	if a.view.schema.Empty() {
+		return
+	}
+	x.stale = x.stale || sql.ChangesSchema(text)
+	x.settings = x.settings && x.unsynced || sql.ChangesSettings(text)
+	if sql.Forgets(text) {
+		x.forgets, x.prepared = true, nil
+	}
+	if x.prepared == nil && sql.Prepares(text) {
+		x.prepared = a.view
 	}
 }
 
@@ -246,8 +280,7 @@ func (x *session) parse(body []byte) error {
 	}
 	st := &statement{name: name, text: text}
 	st.set(a)
-	x.noteChange(text)
-	x.count(a)
+	x.note(a, text)
 	if a.changed {
 		out := appendString(appendString(make([]byte, 0, len(a.text)+len(body)), name), a.text)
 		out = appendInt16(out, len(types))
@@ -262,7 +295,12 @@ func (x *session) parse(body []byte) error {
 
 // set takes over what was decided for the statement's text.
 func (st *statement) set(a *analysis) {
-	st.view, st.plan, st.edited, st.flagged = a.view, a.plan, a.edited, a.plan != nil
+	st.view, st.plan, st.edited = a.view, a.plan, a.edited
+	// Rows of a cursor are described too: they come from a statement that is not this one.
+	st.flagged = a.plan != nil || !a.view.schema.Empty() && sql.ReadsCursor(st.text)
+	if st.flagged && st.plan == nil {
+		st.plan = &sql.Plan{Statements: 1}
+	}
 }
 
 // parameterTypes refuses a parameter that becomes a token but was declared as something else than text.
@@ -297,18 +335,16 @@ func (x *session) bind(body []byte) error {
 	if err != nil {
 		return x.refuse('B', "", err)
 	}
-	if st != nil && !st.flagged {
+	if st == nil || !st.flagged {
 		delete(x.portals, portalName)
 		return x.pass(&expected{kind: 'B'}, body)
 	}
 	p := &portal{stmt: st}
-	if st != nil {
-		if p.intent, err = x.reads.plan(st.plan); err != nil {
-			return x.refuse('B', "", err)
-		}
-		if body, err = x.bindValues(st, body, &c); err != nil {
-			return x.refuse('B', "", err)
-		}
+	if p.intent, err = x.reads.plan(st.plan); err != nil {
+		return x.refuse('B', "", err)
+	}
+	if body, err = x.bindValues(st, body, &c); err != nil {
+		return x.refuse('B', "", err)
 	}
 	if len(x.portals) > maxPortals && x.status.Load() == 'I' && !x.unsynced {
 		clear(x.portals) // they ended with their transactions
@@ -322,7 +358,7 @@ func (x *session) bind(body []byte) error {
 }
 
 // statement finds the statement that a Bind names, and analyzes it again where the database or the catalog has changed since.
-// It gives nil for one that was not prepared by the protocol.
+// It gives nil for one that was not prepared by the protocol, in a database where nothing is protected.
 func (x *session) statement(name string) (*statement, error) {
 	st, sure := x.statements.find(name)
 	if !sure {
@@ -337,14 +373,20 @@ func (x *session) statement(name string) (*statement, error) {
 		}
 		st, _ = x.statements.find(name)
 	}
-	if st == nil {
-		return nil, nil
-	}
 	v, err := x.look()
 	if err != nil {
-		if !st.flagged && !errors.Is(err, errSkipped) {
+		if st != nil && !st.flagged && !errors.Is(err, errSkipped) {
 			return st, nil
 		}
+		return nil, err
+	}
+	if st == nil {
+		if v.schema.Empty() {
+			return nil, nil
+		}
+		return nil, &failure{code: "26000", message: "prepared statement " + strconv.Quote(name) + " does not exist, or was not made by a Parse message", hint: "Run a statement of SQL's PREPARE by EXECUTE."}
+	}
+	if err := x.stillThere(st); err != nil {
 		return nil, err
 	}
 	if v == st.view {
@@ -358,13 +400,28 @@ func (x *session) statement(name string) (*statement, error) {
 	if st.edited != nil {
 		was = st.edited.Text
 	}
-	if a.text != was || (a.plan == nil) != (st.plan == nil) {
+	if a.text != was {
 		return nil, &failure{code: "0A000", message: "cached plan must not change: what is protected has changed since the statement was prepared", hint: "Prepare the statement again."}
 	}
 	fresh := &statement{name: st.name, text: st.text}
 	fresh.set(a)
 	x.statements.replace(st, fresh)
 	return fresh, nil
+}
+
+// stillThere makes sure that the server takes the name for the same statement, where SQL may have dropped that one and made another.
+func (x *session) stillThere(st *statement) error {
+	if !x.forgets || st.name == "" {
+		return nil
+	}
+	rows, err := x.query(x.ctx, "SELECT statement FROM pg_catalog.pg_prepared_statements WHERE name = $1 AND NOT from_sql", st.name)
+	if err != nil {
+		return err
+	}
+	if len(rows) != 1 {
+		return &failure{code: "26000", message: "prepared statement " + strconv.Quote(st.name) + " does not exist"}
+	}
+	return nil
 }
 
 // bindValues rewrites the parameters of a Bind that the plan changes. c stands after the names.
@@ -433,7 +490,7 @@ func (x *session) execute(body []byte) error {
 		return x.refuse('E', "", errMalformed)
 	}
 	p := x.portals[name]
-	if p != nil && p.stmt != nil {
+	if p != nil {
 		v, err := x.look()
 		if err != nil {
 			return x.refuse('E', "", err)

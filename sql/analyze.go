@@ -34,7 +34,7 @@ func Analyze(r Request) (*Plan, error) {
 		if err := a.statement(raw.Stmt); err != nil {
 			return nil, a.place(err)
 		}
-		if a.touched {
+		if a.touched || i > 0 && a.mentions(raw) {
 			if err := a.settled(tree.Stmts[:i]); err != nil {
 				return nil, err
 			}
@@ -126,6 +126,15 @@ func (a *analysis) resolve(tree *pg.ParseResult) error {
 	return nil
 }
 
+// mentions tells whether the statement itself mentions something protected.
+func (a *analysis) mentions(raw *pg.RawStmt) bool {
+	start, end := int(raw.StmtLocation), int(raw.StmtLocation+raw.StmtLen)
+	if raw.StmtLen == 0 || end > len(a.Text) || start > end {
+		end = len(a.Text)
+	}
+	return a.Schema.Mentions(a.Text[start:end])
+}
+
 // settled refuses a text in which an earlier statement could change what the names of a later, protected one mean: names are
 // resolved once, before the text runs.
 func (a *analysis) settled(before []*pg.RawStmt) error {
@@ -135,6 +144,12 @@ func (a *analysis) settled(before []*pg.RawStmt) error {
 			if !calls(raw.Stmt, "set_config") {
 				continue
 			}
+		case *pg.Node_VariableSetStmt:
+			if inertSetting(n.VariableSetStmt) {
+				continue
+			}
+		case *pg.Node_VariableShowStmt, *pg.Node_ListenStmt, *pg.Node_NotifyStmt:
+			continue
 		case *pg.Node_TransactionStmt:
 			switch n.TransactionStmt.Kind {
 			case pg.TransactionStmtKind_TRANS_STMT_BEGIN, pg.TransactionStmtKind_TRANS_STMT_START, pg.TransactionStmtKind_TRANS_STMT_SAVEPOINT, pg.TransactionStmtKind_TRANS_STMT_RELEASE:
@@ -144,6 +159,18 @@ func (a *analysis) settled(before []*pg.RawStmt) error {
 		return a.place(refuse("Send the statements one by one.", "an earlier statement of the same query may change what the names in this one mean"))
 	}
 	return nil
+}
+
+// inertSetting tells whether a SET changes neither what names mean nor how texts are read.
+func inertSetting(s *pg.VariableSetStmt) bool {
+	if s.Kind != pg.VariableSetKind_VAR_SET_VALUE {
+		return false
+	}
+	switch strings.ToLower(s.Name) {
+	case "search_path", "role", "session_authorization", "standard_conforming_strings", "backslash_quote", "escape_string_warning", "client_encoding", "names", "transform_null_equals":
+		return false
+	}
+	return true
 }
 
 func calls(n *pg.Node, function string) bool {

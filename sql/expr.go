@@ -36,6 +36,9 @@ func (a *analysis) expr(n *pg.Node, sc *scope, where string) error {
 			}
 		}
 	case *pg.Node_AExpr:
+		if err := a.unsafe(last(e.AExpr.Name), e.AExpr.Location); err != nil {
+			return err
+		}
 		if done, err := a.comparison(e.AExpr, sc); done || err != nil {
 			return err
 		}
@@ -48,6 +51,9 @@ func (a *analysis) expr(n *pg.Node, sc *scope, where string) error {
 		_, err := a.selects(e.SelectStmt, &scope{parent: sc}, hidden)
 		return err
 	case *pg.Node_TypeCast:
+		if err := a.unsafe(last(e.TypeCast.TypeName.GetNames()), e.TypeCast.Location); err != nil {
+			return err
+		}
 		where = "a cast"
 	case *pg.Node_CoalesceExpr:
 		where = "COALESCE"
@@ -62,6 +68,11 @@ func (a *analysis) expr(n *pg.Node, sc *scope, where string) error {
 	case *pg.Node_CollateClause:
 		where = "COLLATE"
 	case *pg.Node_AIndirection:
+		for _, f := range e.AIndirection.Indirection {
+			if err := a.unsafe(f.GetString_().GetSval(), 0); err != nil {
+				return err
+			}
+		}
 		where = "a field selection"
 	}
 	return a.children(n.ProtoReflect(), sc, where)
@@ -141,11 +152,31 @@ func (a *analysis) reference(ref *pg.ColumnRef, sc *scope, where string) error {
 		return nil
 	}
 	c, whole := sc.lookup(ref)
+	if err := a.notation(ref, c); err != nil {
+		return err
+	}
 	if whole != nil {
 		return a.wholeRow(ref, whole, where)
 	}
 	if a.seen(c) {
 		return a.refuseColumn(ref.Location, c, where, "")
+	}
+	return nil
+}
+
+// notation refuses row.f where f is a function that must not be called.
+func (a *analysis) notation(ref *pg.ColumnRef, c column) error {
+	if len(ref.Fields) > 1 && c.name == "" {
+		return a.unsafe(last(ref.Fields), ref.Location)
+	}
+	return nil
+}
+
+// unsafe refuses what reaches protected columns without naming them.
+func (a *analysis) unsafe(name string, at int32) error {
+	if why := a.Schema.Unsafe(name); why != "" && a.Views {
+		return refuseAt(at, refuse("Use it from a role that sees tokens only, or run its statements yourself.",
+			"%q is not supported for a role that may reveal or mask: %s", name, why))
 	}
 	return nil
 }
@@ -170,10 +201,10 @@ func operatorName(e *pg.A_Expr) string {
 	return "the operator " + last(e.Name)
 }
 
-// equality tells whether e is = or <> (IN and NOT IN likewise) of PostgreSQL's own.
-func equality(e *pg.A_Expr) bool {
+// equality tells whether e is = or <> (IN and NOT IN likewise) and surely PostgreSQL's own.
+func (a *analysis) equality(e *pg.A_Expr) bool {
 	p := path(e.Name)
-	if len(p) == 0 || len(p) == 2 && p[0] != "pg_catalog" || len(p) > 2 {
+	if len(p) == 0 || len(p) == 1 && a.Schema.equals || len(p) == 2 && p[0] != "pg_catalog" || len(p) > 2 {
 		return false
 	}
 	op := p[len(p)-1]
@@ -183,7 +214,7 @@ func equality(e *pg.A_Expr) bool {
 // comparison handles a protected column compared with constants, parameters or a column of the same policy. done says that
 // e was one of these.
 func (a *analysis) comparison(e *pg.A_Expr, sc *scope) (done bool, err error) {
-	if !equality(e) {
+	if !a.equality(e) {
 		return false, nil
 	}
 	switch e.Kind {
@@ -247,8 +278,8 @@ func (a *analysis) compare(e *pg.A_Expr, c column, others []*pg.Node, sc *scope)
 			}
 			return true, a.refuseColumn(e.Location, c, "a comparison with something other than a constant, a parameter or a column of its policy", "")
 		case len(v.Steps) == 0 && !a.seen(c):
-			if v.Param > 0 {
-				a.plain[v.Param] = true
+			if err := a.sought(o, v, c); err != nil {
+				return true, err
 			}
 		default:
 			if err := a.intoColumn(o, v, c); err != nil {
@@ -259,17 +290,31 @@ func (a *analysis) compare(e *pg.A_Expr, c column, others []*pg.Node, sc *scope)
 	return true, nil
 }
 
+// sought handles a constant or parameter that a role which sees c's tokens compares with it: a token is taken as it is. A role that may
+// tokenize may also write the value.
+func (a *analysis) sought(n *pg.Node, v *Value, c column) error {
+	access, ok := a.Access(c.policy)
+	if !ok || !access.Tokenize || v.Null {
+		if v.Param > 0 {
+			a.plain[v.Param] = true
+		}
+		return nil
+	}
+	a.touched = true
+	v.Steps = []Step{{Op: TokenOrValue, Policy: c.policy}}
+	return a.replace(n, v, "", "")
+}
+
 // call analyzes a function call outside of the target list.
 func (a *analysis) call(f *pg.FuncCall, sc *scope) error {
 	if isOurs(f) {
 		return a.nestedCall(f, sc)
 	}
 	name := last(f.Funcname)
-	if why := a.Schema.Unsafe(name); why != "" && a.Views {
-		return refuseAt(f.Location, refuse("Call it from a role that sees tokens only, or run its statements yourself.",
-			"function %q is not supported for a role that may reveal or mask: %s", name, why))
+	if err := a.unsafe(name, f.Location); err != nil {
+		return err
 	}
-	if name == "count" && plainName(f) && len(f.Args) == 1 {
+	if name == "count" && a.systems(f) && len(f.Args) == 1 {
 		if ref := f.Args[0].GetColumnRef(); ref != nil && ref.Fields[len(ref.Fields)-1].GetAStar() == nil {
 			if _, whole := sc.lookup(ref); whole == nil {
 				rest := append(append([]*pg.Node{}, f.AggOrder...), f.AggFilter)
@@ -286,10 +331,11 @@ func (a *analysis) call(f *pg.FuncCall, sc *scope) error {
 	return a.children(f.ProtoReflect(), sc, "the function "+strings.Join(path(f.Funcname), "."))
 }
 
-// plainName tells whether the function is PostgreSQL's own by its name.
-func plainName(f *pg.FuncCall) bool {
+// systems tells whether the function is surely PostgreSQL's own: nobody has made another of that name, or its schema is given.
+func (a *analysis) systems(f *pg.FuncCall) bool {
 	p := path(f.Funcname)
-	return len(p) == 1 || len(p) == 2 && p[0] == "pg_catalog"
+	_, other := a.Schema.routines[p[len(p)-1]]
+	return len(p) == 1 && !other || len(p) == 2 && p[0] == "pg_catalog"
 }
 
 func (a *analysis) subLink(s *pg.SubLink, sc *scope) error {

@@ -3,6 +3,7 @@ package sql
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // kind is a lexical class, after the manual's chapter "Lexical Structure".
@@ -192,8 +193,11 @@ func endNumber(text string, i int) int {
 	return i
 }
 
+// maxName is how many bytes of an identifier PostgreSQL looks at (NAMEDATALEN - 1).
+const maxName = 63
+
 // nextWord gives the next maximal run of identifier characters of text at or after i, wherever it stands (in strings and comments
-// too), appended to buf in ASCII lower case, and the index after it. It is empty at the end of the text.
+// too), appended to buf in ASCII lower case and cut as PostgreSQL cuts identifiers, and the index after it. It is empty at the end of the text.
 func nextWord(text string, i int, buf []byte) (w []byte, next int) {
 	for i < len(text) && !isWordPart(text[i]) {
 		i++
@@ -204,8 +208,16 @@ func nextWord(text string, i int, buf []byte) (w []byte, next int) {
 		if 'A' <= c && c <= 'Z' {
 			c += 'a' - 'A'
 		}
-		w = append(w, c)
+		if len(w) <= maxName {
+			w = append(w, c)
+		}
 		i++
+	}
+	if len(w) > maxName {
+		w = w[:maxName]
+		for r, n := utf8.DecodeLastRune(w); r == utf8.RuneError && n == 1; r, n = utf8.DecodeLastRune(w) {
+			w = w[:len(w)-1]
+		}
 	}
 	return w, i
 }
@@ -221,26 +233,55 @@ func mentions(text string, names ...string) bool {
 	return false
 }
 
-// maxOperators bounds what is given to the grammar: its C recursion has no guard, and tens of thousands of chained operators or
-// set operations overflow the stack of the whole process.
-const maxOperators = 2000
+// What is given to the grammar is bounded: its C code recurses without a guard, and tens of thousands of chained operators, postfix tests or set
+// operations overflow the stack of the whole process.
+const (
+	maxOperators = 2_000 // operators and set operations that may nest in each other
+	maxChain     = 8_000 // other words between two commas, at all open brackets together
+)
 
-// tooComplex tells whether tokens hold more operators, set operations or opening brackets than the grammar can be trusted with.
+// tooComplex tells whether the tree of tokens may be deeper than the grammar can be trusted with. Its depth is at most what has been chained since
+// the last comma, at every bracket that is open.
 func tooComplex(text string, tokens []token) bool {
-	n := 0
+	type level struct{ operators, words int }
+	open := []level{{}}
+	var sum level
 	for _, t := range tokens {
+		top := &open[len(open)-1]
 		switch t.kind {
 		case symbol:
-			if c := text[t.start]; c != ',' && c != ')' && c != ']' && c != '.' && c != ';' {
-				n++
+			switch text[t.start] {
+			case '(', '[':
+				open = append(open, level{})
+				if len(open) > maxOperators {
+					return true
+				}
+			case ')', ']':
+				if len(open) > 1 {
+					sum.operators -= top.operators
+					sum.words -= top.words
+					open = open[:len(open)-1]
+				}
+			case ',', ';':
+				sum.operators -= top.operators
+				sum.words -= top.words
+				*top = level{}
+			case '.':
+			default:
+				top.operators++
+				sum.operators++
 			}
 		case word:
 			switch strings.ToLower(text[t.start:t.end]) {
-			case "union", "intersect", "except", "not", "join", "case", "and", "or":
-				n++
+			case "union", "intersect", "except", "not", "join", "case":
+				top.operators++
+				sum.operators++
+			default:
+				top.words++
+				sum.words++
 			}
 		}
-		if n > maxOperators {
+		if sum.operators > maxOperators || sum.words > maxChain {
 			return true
 		}
 	}

@@ -247,6 +247,11 @@ func (a *analysis) with(w *pg.WithClause, sc *scope) error {
 	if sc.ctes == nil {
 		sc.ctes = map[string]*source{}
 	}
+	if w.Recursive { // all names are known in all of them
+		for _, n := range w.Ctes {
+			sc.ctes[n.GetCommonTableExpr().GetCtename()] = &source{open: true, later: true}
+		}
+	}
 	for _, n := range w.Ctes {
 		cte := n.GetCommonTableExpr()
 		inner := &scope{parent: sc.parent, ctes: clone(sc.ctes)}
@@ -258,7 +263,10 @@ func (a *analysis) with(w *pg.WithClause, sc *scope) error {
 		if err != nil {
 			return err
 		}
-		src := out.source(cte.Ctename).aliased(&pg.Alias{Aliasname: cte.Ctename, Colnames: cte.Aliascolnames})
+		src, err := a.renamed(out.source(cte.Ctename), &pg.Alias{Aliasname: cte.Ctename, Colnames: cte.Aliascolnames})
+		if err != nil {
+			return err
+		}
 		if cte.SearchClause != nil || cte.CycleClause != nil {
 			src.open = true
 		}
@@ -296,6 +304,9 @@ func (a *analysis) target(t *pg.ResTarget, sc *scope, to destination, out *resul
 			return a.star(ref, sc, out)
 		}
 		c, whole := sc.lookup(ref)
+		if err := a.notation(ref, c); err != nil {
+			return err
+		}
 		if whole != nil {
 			if err := a.wholeRow(ref, whole, "the target list"); err != nil {
 				return err

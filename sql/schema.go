@@ -1,23 +1,41 @@
 package sql
 
 import (
+	"maps"
 	"strings"
+	"unicode/utf8"
 )
 
-// Function is a function or procedure of the database that is not PostgreSQL's own.
+// Function is a function or procedure of the database that is not PostgreSQL's own; or an operator, or a cast under the name of one of
+// its types, which a text reaches without naming its function.
 type Function struct {
 	Schema, Name string
+	Kind         Kind
 	Language     string
-	Source       string // its body, whichever way it is stored
+	Source       string // its body, whichever way it is stored, its arguments' defaults, and what an aggregate is made of
 	System       bool   // in C or internal: its body cannot be read
+	Texts        bool   // of an operator: it takes texts, so that it may be meant where PostgreSQL's own seems to be
 }
+
+// Kind is what a Function is.
+type Kind int
+
+// The kinds.
+const (
+	Routine Kind = iota
+	Operator
+	Cast
+)
 
 // Schema is the set of names through which a text could reach a protected column. It is immutable.
 type Schema struct {
-	hits   map[string]struct{} // words in ASCII lower case
-	always bool                // a name has no word in it: every text is looked at
-	unsafe map[string]string   // function name, exact -> why
-	empty  bool                // nothing in the database is protected
+	hits     map[string]struct{} // words in ASCII lower case
+	always   bool                // something that has no word in it: every text is looked at
+	nonASCII bool                // a hit is spelled differently in another encoding
+	unsafe   map[string]string   // function, operator or type, exact -> why
+	routines map[string]struct{} // names of functions that are not PostgreSQL's own
+	equals   bool                // somebody has made an operator = or <> for texts
+	empty    bool                // nothing in the database is protected
 }
 
 // Names of the functions that the front-end provides.
@@ -34,22 +52,43 @@ var dynamic = []string{
 	"crosstab", "crosstabn", "crosstab2", "crosstab3", "crosstab4", "connectby", "xpath_table",
 }
 
+// statistics are relations in which PostgreSQL shows what columns hold.
+var statistics = []string{"pg_stats", "pg_statistic", "pg_stats_ext", "pg_stats_ext_exprs", "pg_statistic_ext_data"}
+
 // NewSchema makes the set for a database. relations are the protected ones and those that show them (views, children).
 func NewSchema(relations []string, functions []Function) *Schema {
-	s := &Schema{hits: map[string]struct{}{}, unsafe: map[string]string{}, empty: len(relations) == 0}
+	s := &Schema{hits: map[string]struct{}{}, unsafe: map[string]string{}, routines: map[string]struct{}{}, empty: len(relations) == 0}
 	s.add(tokenizeName)
 	s.add(detokenizeName)
 	if s.empty {
 		return s
 	}
-	for _, name := range relations {
+	for _, name := range append(relations, statistics...) {
 		s.add(name)
 	}
 	for _, name := range dynamic {
-		s.mark(name, "it runs SQL that cannot be seen here")
+		s.mark(Function{Name: name}, "it runs SQL that cannot be seen here")
+	}
+	for _, f := range functions {
+		switch {
+		case f.Kind == Routine:
+			s.routines[f.Name] = struct{}{}
+		case f.Kind == Operator && f.Texts && (f.Name == "=" || f.Name == "<>"):
+			s.equals = true
+		}
 	}
 	s.close(functions)
 	return s
+}
+
+// Union is the set of what either holds.
+func (s *Schema) Union(o *Schema) *Schema {
+	u := &Schema{hits: maps.Clone(s.hits), unsafe: maps.Clone(s.unsafe), routines: maps.Clone(s.routines), always: s.always || o.always,
+		nonASCII: s.nonASCII || o.nonASCII, equals: s.equals || o.equals, empty: s.empty && o.empty}
+	maps.Copy(u.hits, o.hits)
+	maps.Copy(u.unsafe, o.unsafe)
+	maps.Copy(u.routines, o.routines)
+	return u
 }
 
 // close marks functions that reach a protected relation, until a pass finds no further one: a function may call another.
@@ -61,7 +100,7 @@ func (s *Schema) close(functions []Function) {
 				continue
 			}
 			if why := s.reaches(f); why != "" {
-				s.mark(f.Name, why)
+				s.mark(f, why)
 				changed = true
 			}
 		}
@@ -85,16 +124,17 @@ func (s *Schema) reaches(f Function) string {
 	return ""
 }
 
-func (s *Schema) mark(function, why string) {
-	s.unsafe[function] = why
-	s.add(function)
+func (s *Schema) mark(f Function, why string) {
+	s.unsafe[f.Name] = why
+	s.add(f.Name)
 }
 
-// add makes name a hit. Of a name that is not one word, its longest word is.
+// add makes name a hit. Of a name that is not one word, its longest word is, but not one at the end of a name so long that PostgreSQL may
+// have cut it.
 func (s *Schema) add(name string) {
 	longest := ""
 	for w, i := nextWord(name, 0, nil); len(w) > 0; w, i = nextWord(name, i, nil) {
-		if len(w) > len(longest) {
+		if len(w) > len(longest) && (i < len(name) || len(name) < maxName-utf8.UTFMax || len(w) == len(name)) {
 			longest = string(w)
 		}
 	}
@@ -102,31 +142,41 @@ func (s *Schema) add(name string) {
 		s.always = true
 		return
 	}
+	for i := range len(longest) {
+		s.nonASCII = s.nonASCII || longest[i] >= utf8.RuneSelf
+	}
 	s.hits[longest] = struct{}{}
 }
 
 // Mentions tells whether text must be analyzed. It looks at words wherever they stand, strings and comments included, and errs on
 // the side of true. It allocates nothing.
-func (s *Schema) Mentions(text string) bool {
-	return s.scan(text, !s.empty) // a DO block with EXECUTE in it names what it likes
-}
+func (s *Schema) Mentions(text string) bool { return s.scan(text, !s.empty) }
 
 // Names is Mentions for names alone.
 func (s *Schema) Names(text string) bool { return s.scan(text, false) }
 
-func (s *Schema) scan(text string, execute bool) bool {
+// scan looks for names, and if code is set for statements that run code which names what it likes: DO, EXECUTE.
+func (s *Schema) scan(text string, code bool) bool {
 	// U&"..." can spell any name in escapes.
 	if s.always || strings.Contains(text, `U&"`) || strings.Contains(text, `u&"`) {
 		return true
 	}
-	var buf [64]byte
+	var buf [maxName + 1]byte
+	conflict := false // the word before: ON CONFLICT DO is no DO
 	for w, i := nextWord(text, 0, buf[:]); len(w) > 0; w, i = nextWord(text, i, buf[:]) {
-		if _, hit := s.hits[string(w)]; hit || execute && string(w) == "execute" {
+		if _, hit := s.hits[string(w)]; hit {
 			return true
 		}
+		if code && (string(w) == "execute" || string(w) == "do" && !conflict) {
+			return true
+		}
+		conflict = string(w) == "conflict"
 	}
 	return false
 }
+
+// Foreign tells whether names of the set are spelled differently in other encodings than UTF-8.
+func (s *Schema) Foreign() bool { return s.nonASCII }
 
 // Empty tells whether nothing in the database is protected.
 func (s *Schema) Empty() bool { return s.empty }
@@ -134,7 +184,58 @@ func (s *Schema) Empty() bool { return s.empty }
 // Unsafe says why a call of the function could touch a protected column, or "".
 func (s *Schema) Unsafe(function string) string { return s.unsafe[function] }
 
+// NewWord tells whether known says false for an identifier or key word of text; strings, numbers and comments are passed over.
+func NewWord(text string, known func(word string) bool) bool {
+	for i := 0; i < len(text); {
+		c := text[i]
+		switch {
+		case isSpace(c):
+			i++
+		case strings.HasPrefix(text[i:], "--"):
+			i = skipLine(text, i)
+		case strings.HasPrefix(text[i:], "/*"):
+			i = skipComment(text, i)
+		default:
+			t := next(text, i)
+			if (t.kind == word || t.kind == quoted) && !known(text[t.start:t.end]) {
+				return true
+			}
+			i = t.end
+		}
+	}
+	return false
+}
+
+// ReadsCursor tells whether text may return rows of a query that stands elsewhere: a cursor's, a prepared statement's.
+func ReadsCursor(text string) bool { return mentions(text, "fetch", "execute", "call") }
+
+// Prepares tells whether text may make or run a prepared statement of SQL's own.
+func Prepares(text string) bool { return mentions(text, "prepare", "execute") }
+
+// Forgets tells whether text may drop prepared statements.
+func Forgets(text string) bool { return mentions(text, "deallocate", "discard") }
+
+// ChangesSettings tells whether text may change how the texts after it are read.
+func ChangesSettings(text string) bool {
+	if !mentions(text, "set", "reset", "discard", "set_config", "rollback", "abort") {
+		return false
+	}
+	first := true // of a statement: UPDATE … SET changes no setting
+	for _, t := range lex(text) {
+		w := strings.ToLower(text[t.start:t.end])
+		switch {
+		case w == ";":
+			first = true
+			continue
+		case w == "set_config" || w == `"set_config"`, first && (w == "set" || w == "reset" || w == "discard" || w == "rollback" || w == "abort"):
+			return true
+		}
+		first = false
+	}
+	return false
+}
+
 // ChangesSchema tells whether text may change what names mean or which functions and views exist. It errs on the side of true.
 func ChangesSchema(text string) bool {
-	return mentions(text, "create", "alter", "drop", "do", "call", "import", "refresh")
+	return mentions(text, "create", "alter", "drop", "do", "call", "import", "refresh", "rollback", "abort")
 }

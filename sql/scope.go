@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"slices"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
@@ -28,6 +29,7 @@ type source struct {
 	rel     *Relation // nil: not a table
 	columns []column
 	open    bool // further columns are not known: a function, a missing table
+	later   bool // a WITH RECURSIVE query that is defined further on
 }
 
 func (s *source) protected() (column, bool) {
@@ -80,13 +82,17 @@ func (sc *scope) lookup(ref *pg.ColumnRef) (c column, whole *source) {
 			return c, nil
 		}
 	}
-	if systemColumns[name] || src.open {
+	if systemColumns[name] {
+		return column{}, nil
+	}
+	if _, ok := src.protected(); !ok && src.open {
 		return column{}, nil
 	}
 	return column{}, src // t.f may be the function f applied to the row
 }
 
 func (sc *scope) unqualified(name string) (column, *source) {
+	// A column at any level comes before a whole row at any level.
 	for s := sc; s != nil; s = s.parent {
 		var hit *column
 		open := false
@@ -101,12 +107,16 @@ func (sc *scope) unqualified(name string) (column, *source) {
 		if hit != nil {
 			return *hit, nil
 		}
-		if src := s.alias(name); src != nil {
-			return column{}, src
-		}
 		if open {
 			// It may be the open source's, or an outer query's: take a protected one of those.
-			return s.parent.anywhere(name), nil
+			if c := s.parent.anywhere(name); c.policy != "" {
+				return c, nil
+			}
+		}
+	}
+	for s := sc; s != nil; s = s.parent {
+		if src := s.alias(name); src != nil {
+			return column{}, src
 		}
 	}
 	return column{}, nil
@@ -187,8 +197,11 @@ func (a *analysis) item(n *pg.Node, sc *scope) error {
 		if err != nil {
 			return err
 		}
-		src := out.source("")
-		sc.sources = append(sc.sources, src.aliased(f.RangeSubselect.Alias))
+		src, err := a.renamed(out.source(""), f.RangeSubselect.Alias)
+		if err != nil {
+			return err
+		}
+		sc.sources = append(sc.sources, src)
 		return nil
 	case *pg.Node_JoinExpr:
 		return a.join(f.JoinExpr, sc)
@@ -221,15 +234,22 @@ func (a *analysis) item(n *pg.Node, sc *scope) error {
 func (a *analysis) table(rv *pg.RangeVar, sc *scope) (*source, error) {
 	if rv.Schemaname == "" {
 		if cte := sc.cte(rv.Relname); cte != nil {
+			if cte.later && a.Views {
+				return nil, refuseAt(rv.Location, refuse("Put the WITH queries in the order of their use.", "WITH query %q is used before it is defined, which is not supported where something protected is named", rv.Relname))
+			}
 			src := *cte
 			src.alias = rv.Relname
-			return src.aliased(rv.Alias), nil
+			return a.renamed(&src, rv.Alias)
 		}
 	}
 	rel := a.relations[Name{rv.Schemaname, rv.Relname}]
+	a.touched = a.touched || a.Schema.Names(rv.Relname)
 	if rel == nil {
 		src := &source{alias: rv.Relname, open: true}
 		return src.aliased(rv.Alias), nil
+	}
+	if a.Views && rel.Schema == "pg_catalog" && slices.Contains(statistics, rel.Name) {
+		return nil, refuseAt(rv.Location, refuse("Ask a role that sees tokens only.", "relation %q shows tokens of protected columns", rel.Name))
 	}
 	if rel.Reaches && a.Views {
 		return nil, refuseAt(rv.Location, refuse("Select from the protected table itself.", "relation %q shows a protected column of another relation, which is not supported yet", rel.Name))
@@ -238,7 +258,7 @@ func (a *analysis) table(rv *pg.RangeVar, sc *scope) (*source, error) {
 	for i := range rel.Columns {
 		src.columns = append(src.columns, column{name: rel.Columns[i].Name, attr: rel.Columns[i].Name, policy: rel.Columns[i].Policy, relation: rel})
 	}
-	if rel.protected() || a.Schema.Mentions(rel.Name) {
+	if rel.protected() || a.Schema.Names(rel.Name) {
 		a.touched = true
 		a.qualify(rv, rel)
 	}
@@ -261,6 +281,18 @@ func (a *analysis) qualify(rv *pg.RangeVar, rel *Relation) {
 		schema = "pg_temp"
 	}
 	a.plan.Edits = append(a.plan.Edits, Edit{Start: int(rv.Location), End: int(rv.Location), Before: quoteIdentifier(schema) + "."})
+}
+
+// renamed applies AS alias (names…) to a result. Where the positions of its columns are not sure, names must not be given to them.
+func (a *analysis) renamed(s *source, al *pg.Alias) (*source, error) {
+	if s.open && len(al.GetColnames()) > 0 {
+		for _, c := range s.columns {
+			if a.seen(c) {
+				return nil, refuse("Name the columns in the inner query.", "column %q is protected and column aliases over it are not supported here: its position is not sure", c)
+			}
+		}
+	}
+	return s.aliased(al), nil
 }
 
 // aliased applies AS alias (names…).

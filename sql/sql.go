@@ -137,6 +137,8 @@ const (
 	TokenizeForColumn
 	// Detokenize makes the value of a token.
 	Detokenize
+	// TokenOrValue leaves a token of the policy as it is, and does TokenizeForColumn to anything else.
+	TokenOrValue
 	// CheckToken changes nothing: the value must be a token of the policy.
 	CheckToken
 )
@@ -169,6 +171,7 @@ const (
 	insufficientPrivilege = "42501"
 	syntaxError           = "42601"
 	undefinedObject       = "42704"
+	undefinedColumn       = "42703"
 	undefinedParameter    = "42P02"
 	statementTooComplex   = "54001"
 )

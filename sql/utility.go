@@ -13,7 +13,7 @@ func (a *analysis) utility(n *pg.Node) error {
 		*pg.Node_ListenStmt, *pg.Node_NotifyStmt, *pg.Node_UnlistenStmt, *pg.Node_ClosePortalStmt, *pg.Node_FetchStmt, *pg.Node_CheckPointStmt,
 		*pg.Node_ConstraintsSetStmt, *pg.Node_VacuumStmt, *pg.Node_LockStmt, *pg.Node_TruncateStmt, *pg.Node_GrantStmt, *pg.Node_GrantRoleStmt,
 		*pg.Node_CreateRoleStmt, *pg.Node_AlterRoleStmt, *pg.Node_AlterRoleSetStmt, *pg.Node_DropRoleStmt, *pg.Node_CreatedbStmt, *pg.Node_DropdbStmt,
-		*pg.Node_CreateSchemaStmt, *pg.Node_CreateSeqStmt, *pg.Node_CreateEnumStmt:
+		*pg.Node_CreateSeqStmt, *pg.Node_CreateEnumStmt:
 		return nil // no value passes through these
 	case *pg.Node_CreateStmt:
 		return a.createTable(s.CreateStmt)
@@ -27,6 +27,8 @@ func (a *analysis) utility(n *pg.Node) error {
 		return a.body(n, "DO", true)
 	case *pg.Node_CreateFunctionStmt:
 		return a.body(n, "CREATE FUNCTION", false)
+	case *pg.Node_DefineStmt, *pg.Node_CreateCastStmt, *pg.Node_CreateTrigStmt, *pg.Node_CreateEventTrigStmt:
+		return a.body(n, "this statement", false) // an operator, aggregate, cast or trigger runs a function
 	case *pg.Node_DropStmt:
 		return a.drop(s.DropStmt)
 	case *pg.Node_CommentStmt, *pg.Node_AlterOwnerStmt:
@@ -117,6 +119,8 @@ func (a *analysis) createTable(s *pg.CreateStmt) error {
 		case *pg.FuncCall:
 			if isOurs(x) {
 				err = refuseAt(x.Location, refuse("Store the token itself.", "%s in a table's definition is not supported", last(x.Funcname)))
+			} else {
+				err = a.unsafe(last(x.Funcname), x.Location)
 			}
 		}
 		return err == nil
@@ -126,13 +130,41 @@ func (a *analysis) createTable(s *pg.CreateStmt) error {
 
 // readOnly allows a statement around a query to roles that see tokens only.
 func (a *analysis) readOnly(query *pg.Node, what string) error {
-	if query.GetSelectStmt() == nil || modifies(query) {
-		return a.anyName(query, what)
+	if a.Views || query.GetSelectStmt() == nil || modifies(query) {
+		if err := a.anyName(query, what); err != nil {
+			return err
+		}
+		return a.anyHit(query, what)
 	}
-	if a.Views {
-		return a.anyName(query, what)
+	before := len(a.plan.Params) + len(a.plan.Outputs) + a.rewrites()
+	if _, err := a.query(query, &scope{}, client); err != nil {
+		return err
 	}
-	_, err := a.query(query, &scope{}, client)
+	if len(a.plan.Params)+len(a.plan.Outputs)+a.rewrites() != before {
+		return refuse("Use it in a statement of its own.", "tokenize and detokenize in %s are not supported yet", what)
+	}
+	return nil
+}
+
+// rewrites counts the edits that are more than a schema's name.
+func (a *analysis) rewrites() (n int) {
+	for _, e := range a.plan.Edits {
+		if e.End > e.Start {
+			n++
+		}
+	}
+	return n
+}
+
+// anyHit refuses a query that is kept and run later if it names what a protected relation is called, whatever that stands for now.
+func (a *analysis) anyHit(n *pg.Node, what string) error {
+	var err error
+	visit(n.ProtoReflect(), func(m any) bool {
+		if rv, ok := m.(*pg.RangeVar); ok && a.Schema.Names(rv.Relname) {
+			err = refuseAt(rv.Location, refuse("Send the query itself.", "relation name %q is a protected one's, and %s of it is not supported yet", rv.Relname, what))
+		}
+		return err == nil
+	})
 	return err
 }
 

@@ -188,7 +188,12 @@ func (a *analysis) literal(v *Value) (start, end int, err error) {
 	if !ok || a.tokens[t].kind != literal {
 		return 0, 0, refuse("Write the constant as a plain string.", "a constant could not be found again in the statement's text")
 	}
-	return a.tokens[t].start, a.tokens[t].end, nil
+	start, end = a.tokens[t].start, a.tokens[t].end
+	if c := a.Text[start]; (c == 'U' || c == 'u') && t+2 < len(a.tokens) && a.tokens[t+2].kind == literal &&
+		strings.EqualFold(a.Text[a.tokens[t+1].start:a.tokens[t+1].end], "uescape") {
+		end = a.tokens[t+2].end
+	}
+	return start, end, nil
 }
 
 // span is a function call's extent in the text: from its name to the closing bracket.

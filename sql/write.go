@@ -1,6 +1,8 @@
 package sql
 
 import (
+	"fmt"
+
 	pg "github.com/pganalyze/pg_query_go/v6"
 )
 
@@ -51,7 +53,10 @@ func (a *analysis) insertColumns(s *pg.InsertStmt, rel *Relation) ([]Attribute, 
 	columns := make([]Attribute, 0, len(s.Cols))
 	for _, n := range s.Cols {
 		t := n.GetResTarget()
-		attr := rel.attribute(t.GetName())
+		attr, err := rel.attribute(t)
+		if err != nil {
+			return nil, err
+		}
 		if attr.Policy != "" && len(t.Indirection) > 0 {
 			return nil, a.refuseColumn(t.Location, column{attr: attr.Name, relation: rel}, "an assignment to a part of it", "")
 		}
@@ -60,14 +65,17 @@ func (a *analysis) insertColumns(s *pg.InsertStmt, rel *Relation) ([]Attribute, 
 	return columns, nil
 }
 
-// attribute finds a column by name; one that does not exist is not protected.
-func (r *Relation) attribute(name string) Attribute {
+// attribute finds the column that t assigns to. Of a protected relation it must exist: the server would log the statement.
+func (r *Relation) attribute(t *pg.ResTarget) (Attribute, error) {
 	for _, c := range r.Columns {
-		if c.Name == name {
-			return c
+		if c.Name == t.GetName() {
+			return c, nil
 		}
 	}
-	return Attribute{Name: name}
+	if r.protected() {
+		return Attribute{}, refuseAt(t.Location, &Refusal{SQLState: undefinedColumn, Message: fmt.Sprintf("column %q of relation %q does not exist", t.GetName(), r.Name)})
+	}
+	return Attribute{Name: t.GetName()}, nil
 }
 
 func (a *analysis) insertSource(s *pg.InsertStmt, rel *Relation, columns []Attribute, sc *scope) error {
@@ -89,6 +97,9 @@ func (a *analysis) insertSource(s *pg.InsertStmt, rel *Relation, columns []Attri
 			return refuseAt(s.Relation.Location, &Refusal{SQLState: syntaxError, Message: "INSERT has more expressions than target columns"})
 		}
 		for i, item := range items {
+			if rel.protected() && expands(item) {
+				return refuseAt(s.Relation.Location, refuse("Write each value.", "a row that expands to several values is not supported in VALUES for %q, which has protected columns", rel.Name))
+			}
 			attr := Attribute{}
 			if i < len(columns) {
 				attr = columns[i]
@@ -99,6 +110,15 @@ func (a *analysis) insertSource(s *pg.InsertStmt, rel *Relation, columns []Attri
 		}
 	}
 	return nil
+}
+
+// expands tells whether n stands for more values than one.
+func expands(n *pg.Node) bool {
+	parts := n.GetColumnRef().GetFields()
+	if n.GetAIndirection() != nil {
+		parts = n.GetAIndirection().Indirection
+	}
+	return len(parts) > 0 && parts[len(parts)-1].GetAStar() != nil
 }
 
 // assign analyzes a value that is stored in attr.
@@ -145,7 +165,10 @@ func (a *analysis) onConflict(oc *pg.OnConflictClause, rel *Relation, body *scop
 func (a *analysis) set(list []*pg.Node, rel *Relation, sc *scope) error {
 	for _, n := range list {
 		t := n.GetResTarget()
-		attr := rel.attribute(t.GetName())
+		attr, err := rel.attribute(t)
+		if err != nil {
+			return err
+		}
 		c := column{name: attr.Name, attr: attr.Name, relation: rel}
 		if attr.Policy != "" && len(t.Indirection) > 0 {
 			return a.refuseColumn(t.Location, c, "an assignment to a part of it", "")

@@ -1,0 +1,50 @@
+package pgwire
+
+import (
+	"maps"
+	"sync"
+	"sync/atomic"
+
+	"pgveil/sql"
+)
+
+// maxWords bounds a vocabulary; a fuller one is emptied.
+const maxWords = 20_000
+
+// vocabulary is the set of words that statements of a database have used. The name of something that was just made elsewhere is a new
+// word, which is when the database must be looked at again. Reading it takes no lock.
+type vocabulary struct {
+	words atomic.Pointer[map[string]struct{}]
+
+	mu sync.Mutex // of writers
+}
+
+// fresh tells whether text has a word that is new, and adds its words.
+func (v *vocabulary) fresh(text string) bool {
+	known := v.words.Load()
+	isNew := sql.NewWord(text, func(w string) bool {
+		if known == nil {
+			return false
+		}
+		_, ok := (*known)[w]
+		return ok
+	})
+	if isNew {
+		v.learn(text)
+	}
+	return isNew
+}
+
+func (v *vocabulary) learn(text string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	grown := map[string]struct{}{}
+	if old := v.words.Load(); old != nil && len(*old) < maxWords {
+		grown = maps.Clone(*old)
+	}
+	sql.NewWord(text, func(w string) bool {
+		grown[string([]byte(w))] = struct{}{} // a copy: the text must not be kept
+		return true
+	})
+	v.words.Store(&grown)
+}
