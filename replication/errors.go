@@ -63,8 +63,8 @@ func sqlError(doing string, err error) error {
 	}
 	var connect *pgconn.ConnectError
 	if errors.As(err, &connect) {
-		text, _, _ := strings.Cut(connect.Error(), "\n")
-		return fmt.Errorf("%s: %s", doing, text)
+		// One line per address tried: user, database and address, never the password.
+		return fmt.Errorf("%s: %s", doing, strings.Join(strings.Fields(connect.Error()), " "))
 	}
 	// What is left comes from the network or from our side of the protocol: text without data of the tables.
 	return fmt.Errorf("%s: %w", doing, err)

@@ -85,6 +85,20 @@ func TestValueTheTargetRefusesStopsTheStream(t *testing.T) {
 	f.same()
 }
 
+func TestReplicaWithoutAGuardIsNotFilled(t *testing.T) {
+	t.Parallel()
+	f := setup(t, people)
+	f.create("public.people.ssn=ssn", "public.people.email=email")
+	f.exec(f.dst, `ALTER TABLE veil.people DROP CONSTRAINT pgveil_guard_email`)
+	f.run()
+	if reason := f.halted(replication.Stopped); !strings.Contains(reason, `column "email" of the replica has no guard`) {
+		t.Errorf("reason %q", reason)
+	}
+	if n := f.text(f.dst, `SELECT count(*)::text FROM veil.people`); n != "0" {
+		t.Errorf("%s rows are visible", n)
+	}
+}
+
 // noCanary looks for planted values in logs and in everything the state tables hold.
 func (f *fixture) noCanary(planted ...string) {
 	f.t.Helper()
@@ -115,7 +129,7 @@ func TestChangedColumnsStopTheStream(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			f := setup(t, people+`DELETE FROM people WHERE name IS NULL`)
+			f := setupOne(t, people+`DELETE FROM people WHERE name IS NULL`)
 			f.create("public.people.ssn=ssn", "public.people.email=email")
 			f.run()
 			f.streaming()
@@ -172,7 +186,7 @@ func TestGapNeedsAResync(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			f := setup(t, people)
+			f := setupOne(t, people)
 			f.create("public.people.ssn=ssn", "public.people.email=email")
 			stop := f.run()
 			f.streaming()
@@ -201,7 +215,7 @@ func TestChangedMarkNeedsAResync(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := setup(t, people)
+			f := setupOne(t, people)
 			f.create("public.people.ssn=ssn", "public.people.email=email")
 			f.run()
 			f.streaming()

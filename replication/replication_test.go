@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -28,6 +29,11 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childStream) != "" {
 		runChild()
 		return
+	}
+	// Most tests wait for a worker, so more of them than there are processors may run at once.
+	flag.Parse()
+	if n := flag.Lookup("test.parallel"); n.Value.String() == n.DefValue {
+		n.Value.Set("6")
 	}
 	pgtest.Main(m)
 }
@@ -89,7 +95,18 @@ func (l *logBuffer) String() string {
 
 func setup(t *testing.T, schema string) *fixture {
 	t.Helper()
-	source, target := pgtest.Database(t), pgtest.Database(t)
+	return setupIn(t, pgtest.Database(t), pgtest.Database(t), schema)
+}
+
+// setupOne has both sides in one database, which is cheaper.
+func setupOne(t *testing.T, schema string) *fixture {
+	t.Helper()
+	dsn := pgtest.Database(t)
+	return setupIn(t, dsn, dsn, schema)
+}
+
+func setupIn(t *testing.T, source, target, schema string) *fixture {
+	t.Helper()
 	f := &fixture{t: t, src: dial(t, source), dst: dial(t, target), log: &logBuffer{}}
 	f.cfg = replication.Config{
 		Name: "s" + strings.ToLower(rand.Text()[:10]), Source: secret.New([]byte(source)), Target: secret.New([]byte(target)),
@@ -201,7 +218,7 @@ func (f *fixture) eventually(what string, fact func() bool) {
 
 func (f *fixture) within(d time.Duration, what string, fact func() bool) {
 	f.t.Helper()
-	for until := time.Now().Add(d); !fact(); time.Sleep(10 * time.Millisecond) {
+	for until := time.Now().Add(d); !fact(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(until) {
 			f.t.Fatalf("not within %v: %s\nstatus: %+v\n%s", d, what, f.status(), f.log)
 		}
@@ -217,15 +234,10 @@ func (f *fixture) status() []replication.TableStatus {
 	return st
 }
 
+// phase asks the state table itself: Status connects anew each time.
 func (f *fixture) phase(want replication.Phase) func() bool {
 	return func() bool {
-		st := f.status()
-		for _, s := range st {
-			if s.Phase != want {
-				return false
-			}
-		}
-		return len(st) > 0
+		return f.text(f.dst, `SELECT count(*)::text FROM pgveil.replica_checkpoint WHERE stream = $1 AND phase = $2`, f.cfg.Name, string(want)) == "1"
 	}
 }
 

@@ -209,6 +209,9 @@ func (s *session) publish(ctx context.Context, at pglogrepl.LSN, rows []int64) e
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx))
 	for i, t := range s.c.Tables {
+		if err := guarded(ctx, tx, t); err != nil {
+			return err
+		}
 		if _, err := tx.Exec(ctx, `TRUNCATE TABLE ONLY `+t.targetName()); err != nil {
 			return classify(t, sqlError("empty the replica", err))
 		}
@@ -241,6 +244,26 @@ func (s *session) publish(ctx context.Context, at pglogrepl.LSN, rows []int64) e
 		// For the planner only; the next autovacuum does it too.
 		if _, err := s.dst.Exec(ctx, `ANALYZE `+t.targetName()); err != nil {
 			return sqlError("analyze the replica", err)
+		}
+	}
+	return nil
+}
+
+// guarded refuses a replica whose marked column has no validated CHECK of its own: Protect has not been heard of by
+// this table, which may have been made anew.
+func guarded(ctx context.Context, q querier, t *table) error {
+	for _, col := range t.marked() {
+		var there bool
+		err := q.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_constraint k
+				JOIN pg_attribute a ON a.attrelid = k.conrelid AND k.conkey = ARRAY[a.attnum]
+				JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+				WHERE k.contype = 'c' AND k.convalidated AND n.nspname = $1 AND c.relname = $2 AND a.attname = $3)`,
+			t.Target, t.Name, col.Name).Scan(&there)
+		if err != nil {
+			return sqlError("look for the guards", err)
+		}
+		if !there {
+			return stopped(t, "column %q of the replica has no guard", col.Name)
 		}
 	}
 	return nil

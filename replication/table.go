@@ -36,7 +36,7 @@ type table struct {
 
 // tableFacts are read from the source's catalog and decide whether a table can be copied.
 type tableFacts struct {
-	kind, identity               string
+	kind, persistence, identity  string
 	partition, inherits, hasKids bool
 	keyDeferrable                bool
 	owned                        bool
@@ -104,7 +104,7 @@ const candidates = `SELECT c.oid, n.nspname, c.relname
 	  AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
 	ORDER BY 2, 3`
 
-const describe = `SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relreplident::text, c.relispartition,
+const describe = `SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relpersistence::text, c.relreplident::text, c.relispartition,
 		EXISTS (SELECT FROM pg_inherits h WHERE h.inhrelid = c.oid),
 		EXISTS (SELECT FROM pg_inherits h WHERE h.inhparent = c.oid),
 		i.indexrelid IS NOT NULL AND NOT i.indimmediate, pg_has_role(c.relowner, 'USAGE'),
@@ -133,7 +133,7 @@ func describeTables(ctx context.Context, q querier, oids []uint32) ([]*table, er
 		var gen *bool
 		var key int
 		f := &t.facts
-		if err := rows.Scan(&t.OID, &t.Schema, &t.Name, &f.kind, &f.identity, &f.partition, &f.inherits, &f.hasKids,
+		if err := rows.Scan(&t.OID, &t.Schema, &t.Name, &f.kind, &f.persistence, &f.identity, &f.partition, &f.inherits, &f.hasKids,
 			&f.keyDeferrable, &f.owned, &attnum, &name, &typ, &oid, &mod, &gen, &key); err != nil {
 			return nil, sqlError("describe the source's tables", err)
 		}
@@ -158,6 +158,8 @@ func (t *table) usable() error {
 	switch {
 	case f.kind != "r" || f.partition:
 		return refuse("is partitioned or a partition", "partitioned tables are not replicated yet; leave it out of --tables")
+	case f.persistence != "p":
+		return refuse("is unlogged, so its changes are in no WAL", "ALTER TABLE … SET LOGGED")
 	case f.inherits || f.hasKids:
 		return refuse("has an inheritance parent or child", "leave it out of --tables")
 	case len(t.key()) == 0:
