@@ -2,6 +2,7 @@ package main
 
 import (
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -106,13 +107,14 @@ func FuzzArrange(f *testing.F) {
 		if err != nil {
 			return
 		}
-		before, after, found := strings.Cut(line, " -- ")
-		if !found || strings.Contains(" "+before+" ", " -- ") || strings.HasPrefix(line, "-- ") {
+		i := slices.Index(argv, "--")
+		if c, _ := find(commands(), got[1:]); i < 0 || c == nil {
 			return
 		}
-		last := strings.Fields(after)
-		if len(got) < len(last) && got[len(got)-1] != "--help" {
-			t.Errorf("%q became %q", argv, got)
+		for _, word := range argv[i+1:] {
+			if !slices.Contains(got, word) {
+				t.Errorf("%q became %q", argv, got)
+			}
 		}
 	})
 }
