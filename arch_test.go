@@ -49,13 +49,9 @@ var modules = map[string][]string{
 	"google.golang.org/protobuf":          {"sql"}, // of pg_query's trees
 	"github.com/prometheus/client_golang": {"*"},
 	"github.com/urfave/cli/v2":            {"cmd/pgveil"},
-	"github.com/vbauerster/mpb/v8":        {"cmd/pgveil"},
 	"github.com/brianvoe/gofakeit/v7":     {"cmd/pgveil"},
-	"github.com/tink-crypto/tink-go/v2":   {"keyring"},
-	"golang.org/x/crypto":                 {"*", "engine", "engine/ff1", "engine/siv"},
-	"golang.org/x/text":                   {"*", "engine"},
+	"golang.org/x/text":                   {"internal/scram"},
 	"golang.org/x/sync":                   {"*"},
-	"golang.org/x/sys":                    {"*"},
 	"golang.org/x/term":                   {"cmd/pgveil"},
 }
 

@@ -99,7 +99,7 @@ func (c command) build(name string, u *ui) *cli.Command {
 		Name:            name,
 		Usage:           c.summary,
 		HideHelpCommand: true,
-		Flags:           append(slices.Clone(c.flags), outputFlag),
+		Flags:           fresh(append(slices.Clone(c.flags), outputFlag)),
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
 			return usage("%v", err).hint("pgveil %s --help", c.name)
 		},
@@ -119,6 +119,30 @@ example:
 			return c.run(ctx.Context, &call{Context: ctx, ui: u})
 		},
 	}
+}
+
+// fresh copies flags, because the library writes what it parsed into them.
+func fresh(flags []cli.Flag) []cli.Flag {
+	out := make([]cli.Flag, len(flags))
+	for i, f := range flags {
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			c := *f
+			out[i] = &c
+		case *cli.StringSliceFlag:
+			c := *f
+			out[i] = &c
+		case *cli.BoolFlag:
+			c := *f
+			out[i] = &c
+		case *cli.IntFlag:
+			c := *f
+			out[i] = &c
+		default:
+			panic(fmt.Sprintf("pgveil: flag --%s is of a kind that command.go does not know", f.Names()[0]))
+		}
+	}
+	return out
 }
 
 func (c command) check(ctx *cli.Context) error {

@@ -271,6 +271,46 @@ func TestDevEphemeralLeavesNothing(t *testing.T) {
 	}
 }
 
+// The next start cleans up after an ephemeral run that was killed.
+func TestDevSweepsWhatAKilledRunLeft(t *testing.T) {
+	t.Parallel()
+	killed := startDev(t, "--ephemeral")
+	pid := postmasterOf(t, killed.home)
+	killed.kill(syscall.SIGKILL)
+	startDev(t, "--ephemeral")
+	if _, err := os.Stat(killed.home); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%s is still there: %v", killed.home, err)
+	}
+	if !ended(pid) {
+		t.Error("its PostgreSQL still runs")
+	}
+}
+
+// A start that is killed at any point, initdb and the load included, is taken up by the next.
+func TestDevRecoversFromAKilledStart(t *testing.T) {
+	t.Parallel()
+	needPostgres(t)
+	data := dataDir(t)
+	for _, after := range []time.Duration{100, 300, 600, 1000, 1400, 1800, 2300} {
+		cmd := exec.Command(os.Args[0], "dev", "--data", data, "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
+		cmd.Env = append(os.Environ(), asCommand+"=1")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(after * time.Millisecond)
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
+	r := startDev(t, "--data", data)
+	wantCounts(t, r)
+	if out, code := pgveil(t, r.environ(), "doctor"); code != 0 {
+		t.Errorf("doctor: exit %d\n%s", code, out)
+	}
+	if out, code := pgveil(t, r.environ(), "audit", "verify"); code != 0 {
+		t.Errorf("audit verify: exit %d\n%s", code, out)
+	}
+}
+
 func TestDevServesHTTP(t *testing.T) {
 	t.Parallel()
 	r := startDev(t, "--ephemeral")

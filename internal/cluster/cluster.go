@@ -98,11 +98,11 @@ func Major(dir string) (int, error) {
 }
 
 // Init makes a cluster in dir, which must be absent or empty, whose superuser has the password.
-// A failure leaves no half-made cluster behind: what Init made in dir is removed again.
+// The cluster appears in dir whole or not at all, even if this process is killed: it is made beside it first.
 //
 // Logins over TCP need the password (SCRAM-SHA-256); over the unix socket the file system decides, because
 // only the server's own account and root can enter the socket's directory.
-func Init(ctx context.Context, b Binaries, dir string, password secret.Bytes) (err error) {
+func Init(ctx context.Context, b Binaries, dir string, password secret.Bytes) error {
 	owner, err := FindOwner()
 	if err != nil {
 		return err
@@ -110,17 +110,17 @@ func Init(ctx context.Context, b Binaries, dir string, password secret.Bytes) (e
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return fmt.Errorf("initialise %s: directory is not empty", dir)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	made := dir + ".new"
+	if err := os.RemoveAll(made); err != nil { // of a killed process
 		return err
 	}
-	if err := owner.Own(dir); err != nil {
+	if err := os.MkdirAll(made, 0o700); err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			os.RemoveAll(dir)
-		}
-	}()
+	defer os.RemoveAll(made) // it is not there any more if all went well
+	if err := owner.Own(made); err != nil {
+		return err
+	}
 
 	// Beside the data directory, where it is found again if this process is killed now.
 	pwfile, err := os.CreateTemp(filepath.Dir(dir), ".pgveil-pw-")
@@ -133,7 +133,7 @@ func Init(ctx context.Context, b Binaries, dir string, password secret.Bytes) (e
 		return fmt.Errorf("write password file: %w", err)
 	}
 
-	cmd := exec.CommandContext(ctx, b.path("initdb"), "-D", dir, "-U", Superuser, "-E", "UTF8",
+	cmd := exec.CommandContext(ctx, b.path("initdb"), "-D", made, "-U", Superuser, "-E", "UTF8",
 		"--locale=C", "--auth-host=scram-sha-256", "--auth-local=trust", "--pwfile="+pwfile.Name(), "--no-sync", "--no-instructions")
 	if b.Major < 14 {
 		cmd.Args = slices.DeleteFunc(cmd.Args, func(a string) bool { return a == "--no-instructions" })
@@ -143,7 +143,7 @@ func Init(ctx context.Context, b Binaries, dir string, password secret.Bytes) (e
 	if err != nil {
 		return fmt.Errorf("initdb %s: %w: %s", dir, err, lastLine(out))
 	}
-	return nil
+	return os.Rename(made, dir) // an empty directory gives way
 }
 
 // Start starts the server and returns when it accepts connections. A server that an earlier, killed process

@@ -18,7 +18,7 @@ type Scratch struct {
 // NewScratch makes a directory in the system's directory for temporary files, after sweeping those of dead
 // processes. A server runs in it with its data directory named "pg".
 func NewScratch(ctx context.Context, prefix string) (*Scratch, error) {
-	sweep(ctx, prefix)
+	Sweep(ctx, prefix)
 	// Under another name until it is locked, so that no other process takes it for a dead one's.
 	made, err := os.MkdirTemp("", "."+prefix)
 	if err != nil {
@@ -46,8 +46,8 @@ func (s *Scratch) Remove(ctx context.Context) error {
 	return errors.Join(err, os.RemoveAll(s.Dir), s.lock.Release())
 }
 
-// sweep removes the scratch directories of dead processes. What it cannot remove it leaves for the next.
-func sweep(ctx context.Context, prefix string) {
+// Sweep removes the scratch directories of dead processes. What it cannot remove it leaves for the next.
+func Sweep(ctx context.Context, prefix string) {
 	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
 	for _, dir := range dirs {
 		// A directory without a lock file is not ours.
