@@ -23,16 +23,28 @@ func (x *session) downstream() error {
 			if err := x.client.w.Flush(); err != nil {
 				return err
 			}
-			if x.stopping.Load() && x.fifo.isEmpty() && x.status.Load() == 'I' {
+			if x.stopping.Load() && x.fifo.isEmpty() {
 				x.goodbye()
 				return nil
 			}
+		}
+		// Peek, so that a deadline which wakes us does not cut a message in two.
+		if _, err := x.server.r.Peek(1); err != nil {
+			if x.stopping.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+				x.server.conn.SetReadDeadline(time.Time{})
+				continue
+			}
+			return x.lost(err)
 		}
 		kind, n, err := x.server.header()
 		if err != nil {
 			return x.lost(err)
 		}
 		if err := x.reply(kind, n); err != nil {
+			if errors.Is(err, errMalformed) {
+				x.srv.cfg.Logger.Error("replies of the backing database could not be matched", "session", x.pid, "message", string(rune(kind)))
+				return x.fatal(&failure{code: "08P01", message: "the replies of the backing database could not be matched to the client's messages"})
+			}
 			x.client.w.Flush()
 			return err
 		}
@@ -41,15 +53,7 @@ func (x *session) downstream() error {
 
 // lost tells the client why the server's connection ended, unless that is known to it.
 func (x *session) lost(err error) error {
-	if x.stopping.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
-		if x.status.Load() == 'I' && x.fifo.isEmpty() {
-			x.goodbye()
-			return nil
-		}
-		x.server.conn.SetReadDeadline(time.Time{})
-		return x.downstream()
-	}
-	if x.cleanEnd.Load() {
+	if x.cleanEnd.Load() || x.told {
 		return nil
 	}
 	f := &failure{severity: "FATAL", code: "08006", message: "the connection to the backing database was lost", hint: "The transaction was not confirmed. Connect again."}
@@ -68,28 +72,15 @@ func (x *session) lost(err error) error {
 	return err
 }
 
-// head is the message that the server answers now. Ends of COPY data are answered by nothing.
-func (x *session) head() *expected {
-	e := x.fifo.head()
-	for e != nil && e.kind == 'd' {
-		x.fifo.pop()
-		e = x.fifo.head()
-	}
-	return e
-}
-
 // reply handles one message of the server.
 func (x *session) reply(kind byte, n int) error {
-	if x.copying && kind != 'N' && kind != 'A' && kind != 'S' {
-		x.endCopy()
-	}
-	e := x.head()
+	e := x.fifo.head()
 	if kind == 'd' || kind == 'D' && (e == nil || e.probe == nil && !x.dropping && x.current(e) == nil) {
 		return x.server.forward(x.client, n) // rows and COPY data that nothing is done to, of any size
 	}
 	body, err := x.server.take(kind, n, maxBody)
 	if err != nil {
-		return err
+		return x.fatal(err)
 	}
 	switch kind {
 	case 'N', 'A':
@@ -151,15 +142,16 @@ func (x *session) answered(e *expected, kind byte, body []byte) error {
 		return x.dataRow(e, body)
 	case 'C', 'I', 's':
 		x.rows = nil
+		if e.copyIn {
+			e.copyIn = false
+			x.fifo.copied(e)
+		}
 		if e.kind == 'E' {
 			x.inGroup++
 			x.fifo.pop()
-			if e.copyIn {
-				x.copying = true
-			}
 		}
 	case 'G':
-		e.copyIn = e.kind == 'E'
+		e.copyIn = true
 	}
 	return x.client.send(kind, body)
 }
@@ -201,9 +193,7 @@ func (x *session) described(e *expected, body []byte) error {
 
 // lastView is the database's newest view.
 func (x *session) lastView() *view {
-	x.db.mu.Lock()
-	defer x.db.mu.Unlock()
-	return x.db.current
+	return x.db.current.Load()
 }
 
 // dataRow handles a row that something is done to.
@@ -295,7 +285,7 @@ func (x *session) probed(e *expected, kind byte, body []byte) error {
 	case '3':
 		x.fifo.pop()
 		e.probe.closed++
-		if e.probe.closed == 2 {
+		if e.probe.closed == probeCloses {
 			e.probe.finish()
 		}
 	case '1', '2', 'C':
@@ -306,6 +296,7 @@ func (x *session) probed(e *expected, kind byte, body []byte) error {
 
 // failed handles ErrorResponse.
 func (x *session) failed(e *expected, body []byte) error {
+	x.told = bytes.Contains(body, []byte("VFATAL\x00")) || bytes.Contains(body, []byte("VPANIC\x00"))
 	if e == nil || e.kind == '!' { // of no statement: the server ends the connection
 		return x.client.send('E', body)
 	}
@@ -327,12 +318,11 @@ func (x *session) failed(e *expected, body []byte) error {
 			return err
 		}
 	}
-	switch {
-	case e.kind == 'Q' || e.kind == 'F':
-	case e.copyIn: // Syncs among the COPY data are void; which ones those are is known when one is answered
-		x.copying = true
-		x.fifo.pop()
-	default:
+	if e.copyIn {
+		e.copyIn = false
+		x.fifo.copyFailed(e)
+	}
+	if e.kind != 'Q' && e.kind != 'F' {
 		x.skipped(x.fifo.skip())
 	}
 	return nil
@@ -355,11 +345,15 @@ func (x *session) ready(body []byte) error {
 	if len(body) != 1 {
 		return errMalformed
 	}
-	e := x.head()
+	e := x.fifo.head()
 	if e != nil && e.kind != 'Q' && e.kind != 'F' {
 		x.skipped(x.fifo.skip())
-		e = x.head()
+		e = x.fifo.head()
 	}
+	if cap(x.row) > maxIdle {
+		x.row = nil
+	}
+	x.server.release()
 	x.status.Store(int32(body[0]))
 	x.rows, x.dropping, x.inGroup = nil, false, 0
 	if e == nil {
@@ -374,28 +368,6 @@ func (x *session) ready(body []byte) error {
 		return nil
 	}
 	return x.client.send('Z', body)
-}
-
-// endCopy drops the Syncs that the server ignored because they came among COPY data: those before the end of the data.
-func (x *session) endCopy() {
-	x.copying = false
-	ends, syncs := false, 0
-	x.fifo.peek(func(e *expected) bool {
-		ends = ends || e.kind == 'd'
-		if e.kind == 'S' {
-			syncs++
-		}
-		return !ends
-	})
-	if ends {
-		for e := x.fifo.pop(); e != nil && e.kind != 'd'; e = x.fifo.pop() {
-		}
-		return
-	}
-	for ; syncs > 1; syncs-- { // the client gave up after an error: its last Sync is the one that was answered
-		for e := x.fifo.pop(); e != nil && e.kind != 'S'; e = x.fifo.pop() {
-		}
-	}
 }
 
 // parameter handles ParameterStatus.

@@ -1,12 +1,15 @@
 package pgwire
 
 import (
+	"slices"
 	"sync"
+	"time"
 
 	"pgveil/sql"
 )
 
-// expected is one message sent to the server, and what its reply is for. kind is the message's type byte; 'd' is CopyDone or CopyFail.
+// expected is one message sent to the server, and what its reply is for. kind is the message's type byte. Two kinds are answered by nothing: 'k' stands
+// for a run of CopyData, 'd' for CopyDone or CopyFail. They say which Syncs came among the data of a COPY, where the server ignores them.
 type expected struct {
 	kind byte
 
@@ -33,12 +36,14 @@ type fifo struct {
 	queue    []*expected
 	skipping bool // an error was answered and no Sync is queued: the server ignores what is pushed until one is
 	closed   bool
-	empty    *sync.Cond
+	stuck    func()     // ends the session
+	empty    *sync.Cond // the queue is
+	shrunk   *sync.Cond // the queue is below its bound
 }
 
 func newFIFO() *fifo {
-	f := &fifo{}
-	f.empty = sync.NewCond(&f.mu)
+	f := &fifo{stuck: func() {}}
+	f.empty, f.shrunk = sync.NewCond(&f.mu), sync.NewCond(&f.mu)
 	return f
 }
 
@@ -49,14 +54,75 @@ func (f *fifo) push(e *expected) bool {
 	if f.closed && e.probe != nil {
 		e.probe.fail(errGone)
 	}
+	if e.unanswered() && (len(f.queue) == 0 || f.queue[len(f.queue)-1].kind == e.kind) {
+		return true // of no COPY, or one more of the same
+	}
 	if f.skipping && e.kind != '!' {
 		if e.kind != 'S' {
 			return false
 		}
 		f.skipping = false
 	}
+	if len(f.queue) >= maxQueue {
+		stuck := time.AfterFunc(stuckTime, f.stuck)
+		defer stuck.Stop()
+	}
+	for len(f.queue) >= maxQueue && !f.closed { // the client goes on when the server has answered
+		f.shrunk.Wait()
+	}
 	f.queue = append(f.queue, e)
 	return true
+}
+
+// maxQueue bounds what may be unanswered. COPY alone can fill it for good, with Syncs that the server ignores; such a session is ended after stuckTime.
+const (
+	maxQueue  = 1 << 16
+	stuckTime = 10 * time.Minute
+)
+
+func (e *expected) unanswered() bool { return e.kind == 'k' || e.kind == 'd' }
+
+// trim drops what is answered by nothing and has come to the front: of no COPY, or of one that has failed.
+func (f *fifo) trim() {
+	for len(f.queue) > 0 && f.queue[0].unanswered() {
+		f.queue = f.queue[1:]
+	}
+	if len(f.queue) < maxQueue {
+		f.shrunk.Broadcast()
+	}
+	if len(f.queue) == 0 {
+		f.queue = nil
+		f.empty.Broadcast()
+	}
+}
+
+// copied drops the data of e's COPY, which has succeeded: everything behind e to the end of the data. Syncs in it were ignored.
+func (f *fifo) copied(e *expected) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at := slices.Index(f.queue, e)
+	for i := at + 1; i < len(f.queue); i++ {
+		if f.queue[i].kind == 'd' {
+			f.queue = slices.Delete(f.queue, at+1, i+1)
+			return
+		}
+	}
+}
+
+// copyFailed drops the Syncs behind e that came before any data of its COPY, which has failed: the server ignored them. One that came among the data, which
+// no client sends, is taken for one that ended the skipping.
+func (f *fifo) copyFailed(e *expected) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at := slices.Index(f.queue, e)
+	for i := at + 1; i < len(f.queue); i++ {
+		if f.queue[i].kind != 'S' {
+			if f.queue[i].unanswered() {
+				f.queue = slices.Delete(f.queue, at+1, i)
+			}
+			return
+		}
+	}
 }
 
 // skip drops what the server ignores after an error in the extended protocol: everything before the next Sync, be it queued or still to come.
@@ -68,9 +134,7 @@ func (f *fifo) skip() (dropped []*expected) {
 		f.queue = f.queue[1:]
 	}
 	f.skipping = len(f.queue) == 0
-	if f.skipping {
-		f.empty.Broadcast()
-	}
+	f.trim()
 	return dropped
 }
 
@@ -93,10 +157,7 @@ func (f *fifo) pop() *expected {
 	e := f.queue[0]
 	f.queue[0] = nil
 	f.queue = f.queue[1:]
-	if len(f.queue) == 0 {
-		f.queue = nil
-		f.empty.Broadcast()
-	}
+	f.trim()
 	return e
 }
 
@@ -138,4 +199,5 @@ func (f *fifo) close() {
 		}
 	}
 	f.empty.Broadcast()
+	f.shrunk.Broadcast()
 }

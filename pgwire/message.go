@@ -55,7 +55,7 @@ func (c *wire) take(kind byte, length, limit int) ([]byte, error) {
 	if length > limit {
 		return nil, &tooLarge{kind}
 	}
-	if cap(c.body) < length || cap(c.body) > 1<<20 && length < 1<<16 {
+	if cap(c.body) < length {
 		c.body = make([]byte, length, max(length, 512))
 	}
 	c.body = c.body[:length]
@@ -88,6 +88,16 @@ func (c *wire) send(kind byte, body []byte) error {
 	}
 	_, err := c.w.Write(body)
 	return err
+}
+
+// maxIdle is what a buffer may keep between statements.
+const maxIdle = 64 << 10
+
+// release gives up a body that was large.
+func (c *wire) release() {
+	if cap(c.body) > maxIdle {
+		c.body = nil
+	}
 }
 
 // drained says that nothing more has arrived: time to flush what was written for the other side.

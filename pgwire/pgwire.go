@@ -84,6 +84,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	sessions  map[*session]struct{}
+	early     map[net.Conn]struct{} // not ready yet
 	databases map[string]*database
 	wg        sync.WaitGroup
 }
@@ -99,7 +100,7 @@ func New(cfg Config) (*Server, error) {
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = 30 * time.Second
 	}
-	s := &Server{cfg: cfg, metrics: newMetrics(), sessions: map[*session]struct{}{}, databases: map[string]*database{}}
+	s := &Server{cfg: cfg, metrics: newMetrics(), sessions: map[*session]struct{}{}, early: map[net.Conn]struct{}{}, databases: map[string]*database{}}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -140,6 +141,11 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // drain ends all sessions.
 func (s *Server) drain() {
 	s.stop()
+	s.mu.Lock()
+	for conn := range s.early {
+		conn.Close()
+	}
+	s.mu.Unlock()
 	s.each((*session).finish)
 	done := make(chan struct{})
 	go func() { s.wg.Wait(); close(done) }()
@@ -165,6 +171,18 @@ func (s *Server) each(f func(*session)) {
 	s.mu.Unlock()
 	for _, x := range all {
 		f(x)
+	}
+}
+
+// starting notes a connection until done is called.
+func (s *Server) starting(conn net.Conn) (done func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.early[conn] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.early, conn)
 	}
 }
 

@@ -18,7 +18,7 @@ var (
 type probe struct {
 	rows   [][][]byte
 	err    error
-	closed int // CloseComplete: the portal's, then the statement's
+	closed int // CloseCompletes, of which there are probeCloses
 	done   chan struct{}
 	once   sync.Once
 	// pipelined: it runs between the client's own messages and their Sync, so that its failure is one of the client's pipeline.
@@ -52,6 +52,7 @@ func (p *probe) finish() { p.fail(nil) }
 // probeName is the statement and portal of probes; clients do not know it.
 const (
 	probeName    = "pgveil probe"
+	probeCloses  = 4           // of portal and statement, before and after
 	probeTimeout = time.Minute // a client that holds a lock on the system catalogs can make it wait
 )
 
@@ -80,6 +81,9 @@ func (x *session) query(ctx context.Context, query string, params ...string) ([]
 		kind byte
 		body []byte
 	}{
+		// One that failed half-way has left its statement behind; to close what does not exist is no error.
+		{'C', appendString([]byte{'P'}, probeName)},
+		{'C', appendString([]byte{'S'}, probeName)},
 		{'P', appendInt16(appendString(appendString(nil, probeName), query), 0)},
 		{'B', bind},
 		{'E', appendInt32(appendString(nil, probeName), 0)},

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -51,22 +51,29 @@ func (v *view) protected(oid uint32, attnum int16, schema, table, column string)
 // querier runs one query with text parameters and gives its rows in text form, nil for NULL.
 type querier func(ctx context.Context, query string, params ...string) ([][][]byte, error)
 
-// maxAge is how long the shape of a database may go unchecked. Changes through this front-end are seen at once. Those made elsewhere are seen by every
-// new connection, and by every statement with a word in it that no statement had before; else after this time.
-const maxAge = 100 * time.Millisecond
+// maxAge is how long the shape of a database may go unchecked; longer where a check takes long. Changes through this front-end are seen at
+// once. Those made elsewhere are seen by every new connection, and by every statement with a word in it that no statement had before; else
+// after this time.
+const (
+	maxAge       = 100 * time.Millisecond
+	checkTimeout = 5 * time.Second // someone may hold a lock on the system catalogs
+	dutyCycle    = 10              // checks take at most a tenth of the time
+)
 
-// database caches the view of one database for all sessions.
+// database caches the view of one database for all sessions. One of them checks it, the others wait for that.
 type database struct {
 	name    string
 	service func(context.Context, string) (*pgx.Conn, error)
+	words   vocabulary
+	current atomic.Pointer[view] // the newest
+	turn    chan struct{}        // holds one token; who has it may use what follows
 
-	words vocabulary
-
-	mu          sync.Mutex
 	conn        *pgx.Conn
-	current     *view
 	fingerprint string
-	checked     time.Time
+	checked     time.Time // when the last check that succeeded began
+	next        time.Time // when the next is due
+	failed      time.Time // when the last one failed
+	failure     error
 }
 
 func (s *Server) database(name string) *database {
@@ -74,15 +81,20 @@ func (s *Server) database(name string) *database {
 	defer s.mu.Unlock()
 	d := s.databases[name]
 	if d == nil {
-		d = &database{name: name, service: s.cfg.Service}
+		d = &database{name: name, service: s.cfg.Service, turn: make(chan struct{}, 1)}
+		d.turn <- struct{}{}
 		s.databases[name] = d
 	}
 	return d
 }
 
 func (d *database) close() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
+	<-d.turn
+	defer func() { d.turn <- struct{}{} }()
+	d.hangUp()
+}
+
+func (d *database) hangUp() {
 	if d.conn != nil {
 		ctx, stop := context.WithTimeout(context.Background(), time.Second)
 		defer stop()
@@ -91,37 +103,46 @@ func (d *database) close() {
 	}
 }
 
-// expire makes the next look check the database.
-func (d *database) expire() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.checked = time.Time{}
-}
-
-// look gives a view that fits snap and is not older than maxAge.
-func (d *database) look(ctx context.Context, snap *catalog.Snapshot) (*view, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	same := d.current != nil && d.current.snap.Epoch() == snap.Epoch()
+// look gives a view that fits snap, is of a check begun after since, and is not older than maxAge.
+func (d *database) look(ctx context.Context, snap *catalog.Snapshot, since time.Time) (*view, error) {
+	if len(snap.Columns(d.name)) == 0 {
+		if v := d.current.Load(); v != nil && v.snap == snap {
+			return v, nil
+		}
+	}
+	asked := time.Now()
+	select {
+	case <-d.turn:
+		defer func() { d.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return nil, errGone
+	}
+	v := d.current.Load()
+	same := v != nil && v.snap.Epoch() == snap.Epoch()
 	if len(snap.Columns(d.name)) == 0 {
 		if !same {
-			d.current = newView(snap, d.name, nil, nil, nil)
+			v = newView(snap, d.name, nil, nil, nil)
+			d.current.Store(v)
 		}
-		return d.current, nil
+		return v, nil
 	}
-	if same && time.Since(d.checked) < maxAge {
-		return d.current, nil
+	if same && !d.checked.Before(since) && time.Now().Before(d.next) {
+		return v, nil
 	}
-	ctx, stop := context.WithTimeout(ctx, 10*time.Second)
+	if d.failed.After(asked) { // another session has just tried, while this one waited
+		return nil, d.failure
+	}
+	ctx, stop := context.WithTimeout(ctx, checkTimeout)
 	defer stop()
 	v, err := d.check(ctx, snap, same)
-	if err != nil && d.conn != nil {
-		d.conn.Close(ctx) // it may be broken; the next look connects again
-		d.conn = nil
+	if err != nil && d.conn != nil && ctx.Err() == nil {
+		d.hangUp() // it may be broken
 		v, err = d.check(ctx, snap, same)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the system catalogs of database %q: %w", d.name, err)
+		d.hangUp()
+		d.failed, d.failure = time.Now(), fmt.Errorf("read the system catalogs of database %q: %w", d.name, err)
+		return nil, d.failure
 	}
 	return v, nil
 }
@@ -134,33 +155,32 @@ func (d *database) check(ctx context.Context, snap *catalog.Snapshot, same bool)
 		}
 		d.conn = conn
 	}
-	now := time.Now()
+	began := time.Now()
 	fp, err := fingerprint(ctx, d.query, snap.Columns(d.name))
 	if err != nil {
 		return nil, err
 	}
-	if same && fp == d.fingerprint {
-		d.checked = now
-		return d.current, nil
+	v := d.current.Load()
+	if !same || fp != d.fingerprint {
+		if v, err = load(ctx, d.query, snap, d.name); err != nil {
+			return nil, err
+		}
+		d.current.Store(v)
+		d.fingerprint = fp
 	}
-	v, err := load(ctx, d.query, snap, d.name)
-	if err != nil {
-		return nil, err
-	}
-	d.current, d.fingerprint, d.checked = v, fp, now
+	d.checked, d.next = began, time.Now().Add(max(maxAge, dutyCycle*time.Since(began)))
 	return v, nil
 }
 
 // lastKnown gives the newest view there is, marked as one that nothing may be shown by; nil where there is none.
 func (d *database) lastKnown() *view {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.current == nil {
+	v := d.current.Load()
+	if v == nil {
 		return nil
 	}
-	v := *d.current
-	v.lapsed = true
-	return &v
+	lapsed := *v
+	lapsed.lapsed = true
+	return &lapsed
 }
 
 func (d *database) query(ctx context.Context, query string, params ...string) ([][][]byte, error) {
@@ -173,7 +193,7 @@ func (d *database) query(ctx context.Context, query string, params ...string) ([
 }
 
 // firstUserOID is FirstNormalObjectId: objects below it come with PostgreSQL.
-const firstUserOID = "16384"
+const firstUserOID = "16384::pg_catalog.oid"
 
 // fingerprint changes whenever a function, a view, an inheritance, a relation's name, or a column of a protected relation does.
 func fingerprint(ctx context.Context, query querier, columns []*catalog.Column) (string, error) {
@@ -201,17 +221,17 @@ func functionsQuery(sqlBodies bool) string {
 		body = "CASE WHEN p.prosqlbody IS NOT NULL THEN pg_catalog.pg_get_function_sqlbody(p.oid) ELSE p.prosrc END"
 	}
 	// An aggregate is what its functions do; a default of an argument is run like the body.
-	return `SELECT p.oid, n.nspname, p.proname, CASE WHEN p.prokind = 'a' THEN 'sql' ELSE l.lanname END,
-pg_catalog.concat_ws(' ', CASE WHEN p.prokind = 'a' THEN pg_catalog.concat_ws(' ', g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn,
-	g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn) ELSE ` + body + ` END, CASE WHEN p.pronargdefaults > 0 THEN pg_catalog.pg_get_function_arguments(p.oid) END), 'f'
-FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-LEFT JOIN pg_catalog.pg_aggregate g ON g.aggfnoid = p.oid
-WHERE p.oid >= ` + firstUserOID + `
-UNION ALL SELECT o.oid, '', o.oprname, CASE WHEN o.oprleft IN (25, 1043, 2283, 5077) OR o.oprright IN (25, 1043, 2283, 5077) THEN 'text' ELSE 'sql' END,
+	return `SELECT p.oid, n.nspname, p.proname, CASE WHEN p.prokind OPERATOR(pg_catalog.=) 'a'::pg_catalog."char" THEN 'sql' ELSE l.lanname END,
+pg_catalog.concat_ws(' ', CASE WHEN p.prokind OPERATOR(pg_catalog.=) 'a'::pg_catalog."char" THEN pg_catalog.concat_ws(' ', g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn,
+	g.aggmtransfn, g.aggminvtransfn, g.aggmfinalfn) ELSE ` + body + ` END, CASE WHEN p.pronargdefaults OPERATOR(pg_catalog.>) 0 THEN pg_catalog.pg_get_function_arguments(p.oid) END), 'f'
+FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) p.pronamespace JOIN pg_catalog.pg_language l ON l.oid OPERATOR(pg_catalog.=) p.prolang
+LEFT JOIN pg_catalog.pg_aggregate g ON g.aggfnoid OPERATOR(pg_catalog.=) p.oid
+WHERE p.oid OPERATOR(pg_catalog.>=) ` + firstUserOID + `
+UNION ALL SELECT o.oid, '', o.oprname, CASE WHEN o.oprleft OPERATOR(pg_catalog.=) ANY (ARRAY[25, 1043, 2283, 5077]::pg_catalog.oid[]) OR o.oprright OPERATOR(pg_catalog.=) ANY (ARRAY[25, 1043, 2283, 5077]::pg_catalog.oid[]) THEN 'text' ELSE 'sql' END,
 	pg_catalog.concat_ws(' ', o.oprcode, o.oprrest, o.oprjoin), 'o'
-FROM pg_catalog.pg_operator o WHERE o.oid >= ` + firstUserOID + `
+FROM pg_catalog.pg_operator o WHERE o.oid OPERATOR(pg_catalog.>=) ` + firstUserOID + `
 UNION ALL SELECT t.oid, '', y.typname, 'sql', p.proname, 'c'
-FROM pg_catalog.pg_cast t JOIN pg_catalog.pg_proc p ON p.oid = t.castfunc JOIN pg_catalog.pg_type y ON y.oid IN (t.castsource, t.casttarget) WHERE t.oid >= ` + firstUserOID + `
+FROM pg_catalog.pg_cast t JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.castfunc JOIN pg_catalog.pg_type y ON (y.oid OPERATOR(pg_catalog.=) t.castsource OR y.oid OPERATOR(pg_catalog.=) t.casttarget) WHERE t.oid OPERATOR(pg_catalog.>=) ` + firstUserOID + `
 ORDER BY 1`
 }
 
@@ -231,15 +251,15 @@ WITH RECURSIVE reached(class, oid) AS (
 	SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, u FROM pg_catalog.unnest($1::pg_catalog.oid[]) u
 	UNION SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid, u FROM pg_catalog.unnest($2::pg_catalog.oid[]) u
 	UNION SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, x.oid FROM reached, LATERAL (
-		SELECT r.ev_class AS oid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
-		WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.refclassid = reached.class AND d.refobjid = reached.oid
-		UNION ALL SELECT f.adrelid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attrdef f ON f.oid = d.objid
-		WHERE d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.refclassid = reached.class AND d.refobjid = reached.oid
-			AND reached.class = 'pg_catalog.pg_proc'::pg_catalog.regclass
-		UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = reached.oid AND reached.class = 'pg_catalog.pg_class'::pg_catalog.regclass
-		UNION ALL SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = reached.oid AND reached.class = 'pg_catalog.pg_class'::pg_catalog.regclass) x)
-SELECT c.oid, c.relname, n.nspname FROM reached JOIN pg_catalog.pg_class c ON c.oid = reached.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-WHERE reached.class = 'pg_catalog.pg_class'::pg_catalog.regclass`
+		SELECT r.ev_class AS oid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite r ON r.oid OPERATOR(pg_catalog.=) d.objid
+		WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid AND d.refclassid OPERATOR(pg_catalog.=) reached.class AND d.refobjid OPERATOR(pg_catalog.=) reached.oid
+		UNION ALL SELECT f.adrelid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attrdef f ON f.oid OPERATOR(pg_catalog.=) d.objid
+		WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass::pg_catalog.oid AND d.refclassid OPERATOR(pg_catalog.=) reached.class AND d.refobjid OPERATOR(pg_catalog.=) reached.oid
+			AND reached.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid
+		UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) reached.oid AND reached.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
+		UNION ALL SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid OPERATOR(pg_catalog.=) reached.oid AND reached.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid) x)
+SELECT c.oid, c.relname, n.nspname FROM reached JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) reached.oid JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+WHERE reached.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid`
 
 // load reads a database's view through query.
 func load(ctx context.Context, query querier, snap *catalog.Snapshot, name string) (*view, error) {
@@ -342,12 +362,12 @@ func (v *view) union(o *view) *view {
 
 // relationsQuery resolves names as the session does. One row a column.
 const relationsQuery = `
-SELECT q.i, c.oid, n.nspname, c.relname, n.oid = pg_catalog.pg_my_temp_schema(), a.attname, a.attnum, a.attgenerated <> ''
+SELECT q.i, c.oid, n.nspname, c.relname, n.oid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema(), a.attname, a.attnum,
+	a.attgenerated OPERATOR(pg_catalog.<>) ''::pg_catalog."char"
 FROM pg_catalog.unnest($1::pg_catalog.text[]) WITH ORDINALITY AS q(name, i)
-JOIN pg_catalog.pg_class c ON c.oid = pg_catalog.to_regclass(q.name)
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-ORDER BY q.i, a.attnum`
+JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) pg_catalog.to_regclass(q.name)::pg_catalog.oid
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) c.oid AND a.attnum OPERATOR(pg_catalog.>) 0::pg_catalog.int2 AND NOT a.attisdropped`
 
 // resolver implements sql.Catalog on a session's own connection.
 type resolver struct {
@@ -370,6 +390,13 @@ func (r *resolver) Relations(names []sql.Name) ([]*sql.Relation, error) {
 		return nil, err
 	}
 	out := make([]*sql.Relation, len(names))
+	defer func() { // not by ORDER BY, whose operator class a session could have made its own
+		for _, rel := range out {
+			if rel != nil {
+				slices.SortFunc(rel.Columns, func(a, b sql.Attribute) int { return int(a.Attnum) - int(b.Attnum) })
+			}
+		}
+	}()
 	for _, row := range rows {
 		i, err := strconv.Atoi(string(row[0]))
 		if err != nil || i < 1 || i > len(out) || len(row) != 8 {

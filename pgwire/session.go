@@ -39,9 +39,10 @@ type session struct {
 	reads      reads
 
 	// of the upstream goroutine
-	unsynced bool // extended messages were sent since the last Sync
-	skipping bool // ours: everything until Sync is dropped, because a message of the client was refused
-	stale    bool // a statement may have changed the schema
+	unsynced bool      // extended messages were sent since the last Sync
+	skipping bool      // ours: everything until Sync is dropped, because a message of the client was refused
+	since    time.Time // a view of the database must not be older
+	stale    bool      // a statement may have changed the schema
 	private  *view
 	loaded   time.Time // when private was
 	both     *view     // private and what all see
@@ -57,7 +58,7 @@ type session struct {
 	inGroup  int    // Executes answered since the last Sync
 	params   map[string]string
 	row      []byte // scratch
-	copying  bool   // a COPY from the client has ended, and the end of its data may still be queued
+	told     bool   // the server has said why it ends the connection
 }
 
 // open authenticates the client and logs in to the backing database in its name.
@@ -87,9 +88,10 @@ func (s *Server) open(c *wire, st *startup) (*session, error) {
 		pid: b.pid, began: time.Now(), fifo: newFIFO(), portals: map[string]*portal{}, params: b.params}
 	x.statements.init()
 	x.reads.init(x)
+	x.fifo.stuck = x.close
 	x.status.Store(int32(b.status))
 	x.checkEncoding()
-	x.db.expire() // what was made before this connection is known to it
+	x.since = time.Now() // what was made before this connection is known to it
 	c.send('R', append(appendInt32(nil, authSASLFinal), final...))
 	c.send('R', appendInt32(nil, authOK))
 	if _, err := c.w.Write(b.greeting); err != nil {
@@ -125,17 +127,21 @@ func (x *session) run() {
 		defer func() {
 			x.fifo.close()
 			x.cancel()
-			x.client.conn.SetReadDeadline(time.Now()) // wakes upstream
+			x.server.conn.Close()                     // wakes upstream where it writes
+			x.client.conn.SetReadDeadline(time.Now()) // and where it reads
 		}()
 		defer x.recovered()
 		down = x.downstream()
 	}()
 	up := func() error { defer x.recovered(); return x.upstream() }()
-	if x.cleanEnd.Load() {
+	if !x.cleanEnd.Load() && !errors.Is(up, io.EOF) {
+		x.server.conn.Close()
+	} else { // the server finishes what it was sent, as it would for the client itself
+		if !x.cleanEnd.Swap(true) {
+			x.server.send('X', nil)
+		}
 		x.server.w.Flush()
 	}
-	x.server.conn.Close()
-	x.fifo.close()
 	wg.Wait()
 	x.close()
 	x.reads.finish()
@@ -171,7 +177,7 @@ func reason(x *session, up, down error) string {
 // finish asks the session to end: at once if it is idle, else at its next ReadyForQuery.
 func (x *session) finish() {
 	x.stopping.Store(true)
-	if x.fifo.isEmpty() && x.status.Load() == 'I' {
+	if x.fifo.isEmpty() {
 		x.server.conn.SetReadDeadline(time.Now()) // wakes downstream, which says goodbye
 	}
 }
@@ -202,11 +208,11 @@ func (x *session) look() (*view, error) {
 	idle := x.status.Load() == 'I' && !x.unsynced && x.fifo.isEmpty()
 	if idle {
 		if x.stale || x.private != nil {
-			x.db.expire()
+			x.since = time.Now()
 		}
 		x.stale, x.private = false, nil
 	}
-	shared, err := x.db.look(x.ctx, snap)
+	shared, err := x.db.look(x.ctx, snap, x.since)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ const (
 	codeSSL      = 80877103
 	codeGSSENC   = 80877104
 	version30    = 3 << 16
+	maxName      = 63     // NAMEDATALEN - 1
 	maxParamSize = 10_000 // as PostgreSQL's MAX_STARTUP_PACKET_LENGTH
 )
 
@@ -135,6 +136,8 @@ func parseStartup(version uint32, b []byte) (*startup, error) {
 		st.db = st.user
 		st.params = append(st.params, "database", st.db)
 	}
+	// The server cuts longer names, at a byte; what is protected is looked up by the name that it uses.
+	st.user, st.db = st.user[:min(len(st.user), maxName)], st.db[:min(len(st.db), maxName)]
 	return st, nil
 }
 
@@ -171,6 +174,8 @@ func (s *Server) handle(conn net.Conn) {
 		t.SetKeepAlive(true)
 		t.SetNoDelay(true)
 	}
+	started := s.starting(conn)
+	defer started()
 	conn.SetDeadline(time.Now().Add(s.cfg.ConnectTimeout))
 	client, st, err := s.negotiate(conn)
 	switch {
@@ -187,6 +192,7 @@ func (s *Server) handle(conn net.Conn) {
 		return
 	}
 	conn.SetDeadline(time.Time{})
+	started()
 	x.run()
 }
 

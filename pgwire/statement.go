@@ -14,6 +14,7 @@ type statement struct {
 	plan    *sql.Plan // of a flagged one
 	edited  *sql.Edited
 	view    *view
+	newer   *statement // a later analysis of the same statement; under the mutex of statements
 }
 
 // portal is a bound statement. cols is set by the downstream goroutine from our own Describe, before rows of it arrive.
@@ -45,6 +46,8 @@ func (s *statements) sent(st *statement) {
 func (s *statements) parsed(st *statement) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for ; st.newer != nil; st = st.newer {
+	}
 	s.confirmed[st.name] = st
 	if s.pending[st.name] == st {
 		delete(s.pending, st.name)
@@ -55,6 +58,8 @@ func (s *statements) parsed(st *statement) {
 func (s *statements) failed(st *statement) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for ; st.newer != nil; st = st.newer {
+	}
 	if s.pending[st.name] == st {
 		delete(s.pending, st.name)
 	}
@@ -67,6 +72,7 @@ func (s *statements) failed(st *statement) {
 func (s *statements) replace(old, fresh *statement) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	old.newer = fresh
 	if s.pending[old.name] == old {
 		s.pending[old.name] = fresh
 	}

@@ -17,6 +17,7 @@ import (
 func (x *session) upstream() error {
 	for {
 		if x.client.drained() {
+			x.client.release()
 			if err := x.server.w.Flush(); err != nil {
 				return err
 			}
@@ -38,6 +39,7 @@ func (x *session) message(kind byte, n int) error {
 	}
 	switch kind {
 	case 'd': // CopyData may be of any size
+		x.fifo.push(&expected{kind: 'k'})
 		return x.client.forward(x.server, n)
 	case 'X':
 		x.cleanEnd.Store(true)
@@ -146,8 +148,7 @@ type analysis struct {
 func (x *session) analyze(text string) (*analysis, error) {
 	v, err := x.look()
 	if err == nil && !v.schema.Empty() && x.db.words.fresh(text) {
-		x.db.expire()
-		x.loaded = time.Time{}
+		x.since, x.loaded = time.Now(), time.Time{}
 		v, err = x.look()
 	}
 	if err != nil {
@@ -250,7 +251,7 @@ func (x *session) note(a *analysis, text string) {
 	if a.view.schema.Empty() {
 		return
 	}
-	x.stale = x.stale || sql.ChangesSchema(text)
+	x.stale = x.stale || sql.ChangesSchema(text) || x.private != nil && sql.RollsBack(text)
 	x.settings = x.settings && x.unsynced || sql.ChangesSettings(text)
 	if sql.Forgets(text) {
 		x.forgets, x.prepared = true, nil
@@ -346,7 +347,7 @@ func (x *session) bind(body []byte) error {
 	if body, err = x.bindValues(st, body, &c); err != nil {
 		return x.refuse('B', "", err)
 	}
-	if len(x.portals) > maxPortals && x.status.Load() == 'I' && !x.unsynced {
+	if len(x.portals) > maxPortals && x.status.Load() == 'I' && !x.unsynced && x.fifo.isEmpty() {
 		clear(x.portals) // they ended with their transactions
 	}
 	x.portals[portalName] = p
@@ -371,7 +372,9 @@ func (x *session) statement(name string) (*statement, error) {
 		if !x.fifo.idle() {
 			return nil, errGone
 		}
-		st, _ = x.statements.find(name)
+		if st, sure = x.statements.find(name); !sure {
+			return nil, &failure{code: "26000", message: "prepared statement " + strconv.Quote(name) + " is not known to be what it was", hint: "Prepare it again under another name."}
+		}
 	}
 	v, err := x.look()
 	if err != nil {
@@ -414,7 +417,7 @@ func (x *session) stillThere(st *statement) error {
 	if !x.forgets || st.name == "" {
 		return nil
 	}
-	rows, err := x.query(x.ctx, "SELECT statement FROM pg_catalog.pg_prepared_statements WHERE name = $1 AND NOT from_sql", st.name)
+	rows, err := x.query(x.ctx, "SELECT statement FROM pg_catalog.pg_prepared_statements WHERE name OPERATOR(pg_catalog.=) $1 AND NOT from_sql", st.name)
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,9 @@ import (
 // The error is a *Refusal, or what r.Catalog said. Analyze is safe for concurrent use; the Plan holds literals of the text
 // and must not outlive the statement.
 func Analyze(r Request) (*Plan, error) {
+	if strings.Count(r.Text, "/*") > maxComments {
+		return nil, &Refusal{SQLState: statementTooComplex, Message: "the statement has too many comments to be checked for protected columns", Hint: "Leave comments out."}
+	}
 	tokens := lex(r.Text)
 	if tooComplex(r.Text, tokens) {
 		return nil, &Refusal{SQLState: statementTooComplex, Message: "the statement is too complex to be checked for protected columns",
@@ -105,6 +108,8 @@ func (a *analysis) resolve(tree *pg.ParseResult) error {
 		switch x := m.(type) {
 		case *pg.RangeVar:
 			add(Name{x.Schemaname, x.Relname})
+		case *pg.LockStmt: // it may have to be the first to look at the database in its transaction
+			return false
 		case *pg.DropStmt:
 			for _, n := range dropped(x) {
 				add(n)

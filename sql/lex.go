@@ -237,6 +237,7 @@ func mentions(text string, names ...string) bool {
 // operations overflow the stack of the whole process.
 const (
 	maxOperators = 2_000 // operators and set operations that may nest in each other
+	maxComments  = 1_000 // nested comments take the grammar's scanner quadratic time
 	maxChain     = 8_000 // other words between two commas, at all open brackets together
 )
 

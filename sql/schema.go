@@ -2,6 +2,7 @@ package sql
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -235,7 +236,26 @@ func ChangesSettings(text string) bool {
 	return false
 }
 
+// starts tells whether a statement of text begins with one of the words.
+func starts(text string, with ...string) bool {
+	if !mentions(text, with...) {
+		return false
+	}
+	first := true
+	for _, t := range lex(text) {
+		w := strings.ToLower(text[t.start:t.end])
+		if first && slices.Contains(with, w) {
+			return true
+		}
+		first = w == ";" || first && (w == "explain" || w == "analyze" || w == "verbose" || w == "(" || w == ")")
+	}
+	return false
+}
+
+// RollsBack tells whether text may undo what the session did.
+func RollsBack(text string) bool { return starts(text, "rollback", "abort") }
+
 // ChangesSchema tells whether text may change what names mean or which functions and views exist. It errs on the side of true.
 func ChangesSchema(text string) bool {
-	return mentions(text, "create", "alter", "drop", "do", "call", "import", "refresh", "rollback", "abort")
+	return starts(text, "create", "alter", "drop", "do", "call", "import", "refresh") || mentions(text, "into") && starts(text, "select", "with")
 }
