@@ -34,7 +34,10 @@ var policies = map[string]engine.Policy{
 		{Path: "/patient/ssn", Format: "ssn"}, {Path: "/patient/name", Format: "text"}, {Path: "/n", Format: "integer"},
 		{Path: "/cards/*/pan", Format: "pan"}, {Path: "/a~1b", Format: "digits", Options: engine.Options{KeepLast: 2}},
 	}}},
-	"sealed-ssn": {Format: "ssn", Options: engine.Options{Method: engine.AESSIV}},
+	"one-way":     {Format: "digits", Options: engine.Options{Method: engine.OneWay}},
+	"one-way-128": {Format: "digits", Options: engine.Options{Method: engine.OneWay, Bits: 128}},
+	"exact":       {Format: "digits", Options: engine.Options{Exact: true}},
+	"sealed-ssn":  {Format: "ssn", Options: engine.Options{Method: engine.AESSIV}},
 }
 
 // manySymbols returns an alphabet of n symbols, from all over Unicode but one block of Han characters.

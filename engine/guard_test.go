@@ -124,3 +124,49 @@ func TestGuardRefusesWhatIsWrittenAround(t *testing.T) {
 		}
 	}
 }
+
+// TestGuardOfOtherTypes asks PostgreSQL the same of columns that hold values in types of their own.
+func TestGuardOfOtherTypes(t *testing.T) {
+	t.Parallel()
+	conn, err := pgx.Connect(t.Context(), pgtest.Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	r := rand.New(rand.NewPCG(3, 3))
+	for _, c := range []struct{ name, sqlType string }{
+		{"integer", "bigint"}, {"integer", "numeric"}, {"integer-int4", "integer"}, {"integer-int4", "bigint"}, {"integer-wide", "numeric"}, {"integer-neg", "bigint"},
+		{"uuid", "uuid"}, {"date", "date"}, {"date-wide", "date"}, {"second", "timestamp without time zone"}, {"timestamp", "timestamp with time zone"},
+		{"bytes", "bytea"}, {"json", "jsonb"}, {"json", "json"}, {"ssn", "text"},
+	} {
+		guard, ok := engine.GuardType(named(c.name), "c", c.sqlType)
+		if !ok {
+			t.Errorf("%s has no guard of type %s", c.name, c.sqlType)
+			continue
+		}
+		versions := distinct(named(c.name), 1, 2)
+		tr := compile(t, c.name, versions...)
+		var values, tokens []string
+		for i := range 200 {
+			v := random(r, c.name)
+			token, err := tr.AppendToken(nil, v, versions[i%len(versions)])
+			if err != nil {
+				t.Fatal(err)
+			}
+			values, tokens = append(values, string(v)), append(tokens, string(token))
+		}
+		var passed, missed int
+		var null *bool
+		err := conn.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM (SELECT v::`+c.sqlType+` AS c FROM unnest($1::text[]) v) s WHERE `+guard+` IS NOT FALSE),
+			(SELECT count(*) FROM (SELECT v::`+c.sqlType+` AS c FROM unnest($2::text[]) v) s WHERE `+guard+` IS NOT TRUE),
+			(SELECT `+guard+` FROM (SELECT NULL::`+c.sqlType+` AS c) s)`, values, tokens).Scan(&passed, &missed, &null)
+		if err != nil || passed != 0 || missed != 0 || null != nil {
+			t.Errorf("%s as %s: the guard passed %d values and missed %d tokens: %v", c.name, c.sqlType, passed, missed, err)
+		}
+	}
+	for name, sqlType := range map[string]string{"integer": "integer", "ssn": "bigint", "date": "timestamp with time zone", "none": "uuid"} {
+		if guard, ok := engine.GuardType(named(name), "c", sqlType); ok || guard != "false" {
+			t.Errorf("%s as %s: %s", name, sqlType, guard)
+		}
+	}
+}

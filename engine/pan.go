@@ -230,7 +230,10 @@ func (c *pan) finish(d *cardDigits, plan *ff1.Plan, a, b uint64, tweak []byte, i
 	free := d.n - c.keep
 	rank := &c.rank[free]
 	x := a*rank.half.d + b
-	for x >= rank.domain {
+	for calls := 1; x >= rank.domain; calls++ {
+		if calls == maxWalk {
+			panic("engine: " + reasonWalk) // of a permutation once in 2^480: the cipher is broken
+		}
 		if inverse {
 			a, b = plan.DecryptPair(a, b, tweak)
 		} else {
