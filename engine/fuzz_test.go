@@ -142,3 +142,53 @@ func FuzzAppendMask(f *testing.F) {
 		}
 	})
 }
+
+// FuzzPolicy: options are refused or compile, and what compiles makes a round trip of whatever it takes for a value.
+func FuzzPolicy(f *testing.F) {
+	infos := engine.Formats()
+	for i, info := range infos {
+		for _, name := range cases() {
+			p := named(name)
+			options, err := json.Marshal(p.Options)
+			if err != nil {
+				f.Fatal(err)
+			}
+			if p.Format == info.Name && len(options) < 1000 {
+				f.Add(uint8(i), options, []byte(roundTrips[name].values[0]))
+			}
+		}
+		f.Add(uint8(i), []byte(`{"keep_first":3,"keep_last":2,"min_length":12,"separators":"-"}`), []byte("1234-5678-90"))
+		f.Add(uint8(i), []byte(`{"alphabet":"01","min_length":7,"short":"aes-siv"}`), []byte("01"))
+	}
+	f.Fuzz(func(t *testing.T, format uint8, options, value []byte) {
+		p := engine.Policy{ID: policyID, Format: infos[int(format)%len(infos)].Name, AcceptSmallDomain: true}
+		if json.Unmarshal(options, &p.Options) != nil {
+			return
+		}
+		tr, err := engine.Compile(p, []engine.Key{dek(1)})
+		if err != nil {
+			var pe *engine.PolicyError
+			if !errors.As(err, &pe) {
+				t.Fatalf("not a *PolicyError: %v", err)
+			}
+			return
+		}
+		if _, err := p.Describe(); err != nil {
+			t.Fatal(err)
+		}
+		token, err := tr.AppendToken(nil, value, 1)
+		tr.AppendMask(nil, value)
+		if err != nil || p.Method() == engine.OneWay || p.Format == "json" {
+			return
+		}
+		if back, err := tr.AppendPlain(nil, token); err != nil || !bytes.Equal(back, value) {
+			t.Fatalf("no round trip: %v", err)
+		}
+		if len(token) > tr.MaxTokenLen(len(value)) {
+			t.Fatalf("a token of %d bytes", len(token))
+		}
+		if !p.Options.Exact && (!tr.Is(token) || tr.Is(value)) {
+			t.Fatal("value and token cannot be told apart")
+		}
+	})
+}

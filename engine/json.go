@@ -72,6 +72,9 @@ func prepareJSON(p Policy, r *resolved) *PolicyError {
 		if r.values == nil || s.values != nil && s.values.Cmp(r.values) < 0 {
 			r.values = s.values
 		}
+		if sub.Method() == OneWay {
+			r.warn(which + " is one-way: no document that has it can be turned back")
+		}
 		for _, w := range s.warnings {
 			r.warn(which + ": " + w)
 		}
