@@ -56,12 +56,12 @@ func decodeBase32(dst, src []byte) (out []byte, ok bool) {
 	return dst, bits < 5 && x&(1<<bits-1) == 0
 }
 
-// isBase32 reports whether src is nothing but symbols, and enough of them for a token.
-func isBase32(src []byte) bool {
+// isBase32 reports whether src is nothing but symbols, and at least as many as the shortest token has.
+func isBase32(src []byte, least int) bool {
 	for _, c := range src {
 		if base32Value[c] == 0xff {
 			return false
 		}
 	}
-	return len(src) >= sealedMin
+	return len(src) >= least
 }

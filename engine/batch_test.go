@@ -96,6 +96,9 @@ func TestNoAllocationsInABatch(t *testing.T) {
 		return
 	}
 	for format, c := range roundTrips {
+		if format == "json" { // a document's names are kept in maps
+			continue
+		}
 		tr := compile(t, format)
 		values, dst, ends := make([][]byte, 20), make([]byte, 0, 1<<12), make([]int, 0, 20)
 		for i := range values {

@@ -2,15 +2,20 @@ package engine
 
 // digitsFormat is any number of decimal digits from 6 to 38, without separators. Leading zeros count.
 var digitsFormat = format{
-	info: FormatInfo{
-		Name: "digits", Method: FF1, Mask: "last4", Shape: "AAA999…",
-		Description: "6 to 38 decimal digits; the first three become letters",
-	},
-	masks: []string{"last4", "fixed"}, versions: letteredMark,
+	info: digitsInfo, masks: digitsMasks, versions: letteredMark,
+	takes: []string{"keep_first", "exact", "separators"}, variant: digitsVariant,
 	keeps: true, sized: true, floats: true, least: letters, min: 6, max: maxDigits, leastFree: letters, domain: pow10,
 	guard:   guardLetter,
 	newCode: func(r resolved) code { return &lettered{r, digitsLayout{}} },
 }
+
+var (
+	digitsInfo = FormatInfo{
+		Name: "digits", Method: FF1, Mask: "last4", Shape: "AAA999…",
+		Description: "6 to 38 decimal digits; the first three become letters",
+	}
+	digitsMasks = []string{"last4", "fixed"}
+)
 
 type digitsLayout struct{}
 

@@ -13,7 +13,7 @@ var emailFormat = format{
 		Description: "mail address; the domain stays, the local part is sealed",
 	},
 	masks: []string{"first-letter", "domain", "fixed"}, versions: maxVersion,
-	guard:   func(column string) string { return guardSealed(column, "%@%") },
+	guard:   func(column string) string { return guardSealed(column, sealedMin, "%@%") },
 	newCode: func(r resolved) code { return &email{r} },
 }
 
@@ -66,7 +66,7 @@ func (c *email) value(plain []byte) (local, domain []byte, f fault) {
 	if local, domain, f = c.split(plain); f.reason != "" {
 		return nil, nil, f
 	}
-	if tokenlike(local) {
+	if tokenlike(local, sealedMin) {
 		return nil, nil, fault{reasonTokenlike, 0}
 	}
 	if len(local) == 0 || len(local) > maxLocal {
@@ -91,6 +91,11 @@ var atext = func() (ok [256]bool) {
 	return ok
 }()
 
+func (c *email) check(plain []byte) fault {
+	_, _, f := c.value(plain)
+	return f
+}
+
 func (c *email) token(dst, plain []byte, k *versionKey) ([]byte, fault) {
 	local, domain, f := c.value(plain)
 	if f.reason != "" {
@@ -107,7 +112,7 @@ func (c *email) plain(dst, token []byte, keys *keySet) ([]byte, fault) {
 		return dst, f
 	}
 	version, body, ok := prefixVersion(local)
-	if !ok || !isBase32(body) {
+	if !ok || !isBase32(body, sealedMin) {
 		return dst, fault{reasonShape, -1}
 	}
 	k := keys.mark(version)
@@ -135,7 +140,7 @@ func (c *email) mark(token []byte) (int, bool) {
 		return 0, false
 	}
 	version, body, ok := prefixVersion(local)
-	return version, ok && isBase32(body)
+	return version, ok && isBase32(body, sealedMin)
 }
 
 // masked shows the domain and, unless that would be all of it, the first letter of the local part.

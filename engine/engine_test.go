@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"pgveil/engine"
 	"pgveil/internal/secret"
@@ -18,10 +19,10 @@ func dek(version int) engine.Key {
 	return engine.Key{Version: version, Secret: secret.New(bytes.Repeat([]byte{byte(version), 0x5a}, 16))}
 }
 
-// compile compiles a policy of the given format under versions, or under version 1.
+// compile compiles the policy of a case under versions, or under version 1.
 func compile(t testing.TB, format string, versions ...int) *engine.Transform {
 	t.Helper()
-	return compilePolicy(t, engine.Policy{ID: policyID, Name: format, Format: format}, versions...)
+	return compilePolicy(t, named(format), versions...)
 }
 
 func compilePolicy(t testing.TB, p engine.Policy, versions ...int) *engine.Transform {
@@ -65,6 +66,11 @@ var roundTrips = map[string]struct {
 	}},
 }
 
+// keepsLength says whether a token has as many characters as its value.
+func keepsLength(p engine.Policy) bool {
+	return p.Method() == engine.FF1 && p.Format != "integer" && p.Format != "timestamp" && p.Format != "json" && p.Options.Short == ""
+}
+
 func TestRoundTripIsExact(t *testing.T) {
 	t.Parallel()
 	for format, c := range roundTrips {
@@ -83,8 +89,8 @@ func TestRoundTripIsExact(t *testing.T) {
 				if !shape.Match(token) {
 					t.Errorf("%q: token %q has not shape %s", v, token, c.shape)
 				}
-				if tr.Policy().Method() == engine.FF1 && len(token) != len(v) {
-					t.Errorf("%q: token has %d bytes, want %d", v, len(token), len(v))
+				if keepsLength(tr.Policy()) && utf8.RuneCount(token) != utf8.RuneCountInString(v) {
+					t.Errorf("%q: token has %d characters", v, utf8.RuneCount(token))
 				}
 				if len(token) > tr.MaxTokenLen(len(v)) {
 					t.Errorf("%q: token has %d bytes, more than MaxTokenLen", v, len(token))
@@ -111,9 +117,10 @@ func TestRoundTripIsExact(t *testing.T) {
 func TestEveryVersionReadsItsOwnTokens(t *testing.T) {
 	t.Parallel()
 	for format, c := range roundTrips {
-		tr := compile(t, format, 1, 2, 3, 9, 5)
+		versions := distinct(named(format), 1, 2, 3, 9, 5)
+		tr := compile(t, format, versions...)
 		seen := map[string]bool{}
-		for _, v := range []int{1, 2, 3, 5, 9} {
+		for _, v := range versions {
 			token, err := tr.AppendToken(nil, []byte(c.values[0]), v)
 			if err != nil {
 				t.Fatal(err)
@@ -125,14 +132,16 @@ func TestEveryVersionReadsItsOwnTokens(t *testing.T) {
 				t.Errorf("%s version %d: back to %q, %v", format, v, plain, err)
 			}
 			seen[string(token)] = true
-
+			if len(versions) < 5 {
+				continue
+			}
 			var te *engine.TokenError
 			if _, err := compile(t, format, 4, 6).AppendPlain(nil, token); !errors.As(err, &te) || !strings.Contains(te.Reason, "version") {
 				t.Errorf("%s: token of version %d under versions 4 and 6: %v", format, v, err)
 			}
 		}
-		if len(seen) != 5 {
-			t.Errorf("%s: %d different tokens of 5 versions", format, len(seen))
+		if len(seen) != len(versions) {
+			t.Errorf("%s: %d different tokens of %d versions", format, len(seen), len(versions))
 		}
 	}
 }
@@ -186,6 +195,9 @@ func TestWhatIsNoTokenIsRefused(t *testing.T) {
 		}
 		bad := append([]string{"", "x", "\x00", "t1_", "t1_@x", "ZZZ-12-3456", "kqd-12-3456", "t1_" + strings.Repeat("a", 28) + "b=",
 			string(token) + " ", " " + string(token), string(token) + "\x00", strings.ToLower(string(token)) + "é"}, c.values...)
+		if format == "custom" || format == "many" || format == "json" { // any character may be kept, é is a symbol, space may surround
+			bad = c.values
+		}
 		for _, v := range bad {
 			out, err := tr.AppendPlain([]byte("kept"), []byte(v))
 			var te *engine.TokenError

@@ -56,6 +56,14 @@ const (
 	reasonShape     = "it has not a token's structure"
 	reasonVersion   = "its key version is unknown"
 	reasonSeparator = "a separator stands where none may"
+	reasonUTF8      = "it is not UTF-8"
+	reasonFewer     = "it is shorter than the policy allows"
+	reasonMore      = "it is longer than the policy allows"
+	reasonRange     = "it is outside the policy's range"
+	reasonPlain     = "it deciphers to what is no value of the policy: it was altered, or is of another policy"
+	reasonNoMark    = "it does not say its key version, and there are several keys"
+	reasonWalk      = "cycle walking did not end"
+	reasonOneWay    = "it was made one-way: nothing turns it back"
 )
 
 // stray names what kind of byte stands where a digit, or in a token a letter or digit, belongs.

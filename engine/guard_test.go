@@ -40,7 +40,7 @@ func TestGuardOnPostgreSQL(t *testing.T) {
 		if _, err := conn.CopyFrom(t.Context(), pgx.Identifier{"seen"}, []string{"format", `a "b`, "token"}, pgx.CopyFromRows(rows)); err != nil {
 			t.Fatal(err)
 		}
-		guard := engine.Guard(engine.Policy{Format: format}, `"a ""b"`)
+		guard := engine.Guard(named(format), `"a ""b"`)
 		for _, conforming := range []string{"on", "off"} {
 			if _, err := conn.Exec(t.Context(), "SET standard_conforming_strings = "+conforming); err != nil {
 				t.Fatal(err)
@@ -62,8 +62,8 @@ func TestGuardOnPostgreSQL(t *testing.T) {
 
 // guardRows returns (format, text, is a token) for values known and random, their tokens of several versions, and NULL.
 func guardRows(t *testing.T, format string, known []string) (rows [][]any) {
-	versions := []int{1, 2, 8}
-	if engine.FF1 != (engine.Policy{Format: format}).Method() {
+	versions := distinct(named(format), 1, 2, 8)
+	if named(format).Method() != engine.FF1 {
 		versions = []int{1, 12, 999}
 	}
 	tr := compile(t, format, versions...)
@@ -77,6 +77,13 @@ func guardRows(t *testing.T, format string, known []string) (rows [][]any) {
 		add(v, versions[0])
 	}
 	r, pieces := rand.New(rand.NewPCG(1, uint64(len(format)))), guardPieces[format]
+	if pieces == nil {
+		r := rand.New(rand.NewPCG(2, 2))
+		for i := range 500 {
+			add(string(random(r, format)), versions[i%len(versions)])
+		}
+		return append(rows, []any{format, nil, nil})
+	}
 	for i := range 6000 {
 		var v strings.Builder
 		for range 1 + r.IntN(16) {
@@ -99,8 +106,8 @@ func TestGuardRefusesWhatIsWrittenAround(t *testing.T) {
 	}
 	defer conn.Close(t.Context())
 	for format, c := range roundTrips {
-		tr := compile(t, format)
-		if _, err := conn.Exec(t.Context(), "CREATE TABLE guarded_"+format+" (c varchar CHECK ("+engine.Guard(tr.Policy(), "c")+"))"); err != nil {
+		tr, table := compile(t, format), pgx.Identifier{"guarded " + format}.Sanitize()
+		if _, err := conn.Exec(t.Context(), "CREATE TABLE "+table+" (c varchar CHECK ("+engine.Guard(tr.Policy(), "c")+"))"); err != nil {
 			t.Fatal(err)
 		}
 		for _, v := range c.values {
@@ -108,12 +115,58 @@ func TestGuardRefusesWhatIsWrittenAround(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := conn.Exec(t.Context(), "INSERT INTO guarded_"+format+" VALUES ($1), (NULL)", string(token)); err != nil {
+			if _, err := conn.Exec(t.Context(), "INSERT INTO "+table+" VALUES ($1), (NULL)", string(token)); err != nil {
 				t.Errorf("%s: a token is refused: %v", format, err)
 			}
-			if _, err := conn.Exec(t.Context(), "INSERT INTO guarded_"+format+" VALUES ($1)", v); err == nil {
+			if _, err := conn.Exec(t.Context(), "INSERT INTO "+table+" VALUES ($1)", v); err == nil {
 				t.Errorf("%s: a value of %d bytes is stored", format, len(v))
 			}
+		}
+	}
+}
+
+// TestGuardOfOtherTypes asks PostgreSQL the same of columns that hold values in types of their own.
+func TestGuardOfOtherTypes(t *testing.T) {
+	t.Parallel()
+	conn, err := pgx.Connect(t.Context(), pgtest.Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	r := rand.New(rand.NewPCG(3, 3))
+	for _, c := range []struct{ name, sqlType string }{
+		{"integer", "bigint"}, {"integer", "numeric"}, {"integer-int4", "integer"}, {"integer-int4", "bigint"}, {"integer-wide", "numeric"}, {"integer-neg", "bigint"},
+		{"uuid", "uuid"}, {"date", "date"}, {"date-wide", "date"}, {"second", "timestamp without time zone"}, {"timestamp", "timestamp with time zone"},
+		{"bytes", "bytea"}, {"json", "jsonb"}, {"json", "json"}, {"ssn", "text"},
+	} {
+		guard, ok := engine.GuardType(named(c.name), "c", c.sqlType)
+		if !ok {
+			t.Errorf("%s has no guard of type %s", c.name, c.sqlType)
+			continue
+		}
+		versions := distinct(named(c.name), 1, 2)
+		tr := compile(t, c.name, versions...)
+		var values, tokens []string
+		for i := range 200 {
+			v := random(r, c.name)
+			token, err := tr.AppendToken(nil, v, versions[i%len(versions)])
+			if err != nil {
+				t.Fatal(err)
+			}
+			values, tokens = append(values, string(v)), append(tokens, string(token))
+		}
+		var passed, missed int
+		var null *bool
+		err := conn.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM (SELECT v::`+c.sqlType+` AS c FROM unnest($1::text[]) v) s WHERE `+guard+` IS NOT FALSE),
+			(SELECT count(*) FROM (SELECT v::`+c.sqlType+` AS c FROM unnest($2::text[]) v) s WHERE `+guard+` IS NOT TRUE),
+			(SELECT `+guard+` FROM (SELECT NULL::`+c.sqlType+` AS c) s)`, values, tokens).Scan(&passed, &missed, &null)
+		if err != nil || passed != 0 || missed != 0 || null != nil {
+			t.Errorf("%s as %s: the guard passed %d values and missed %d tokens: %v", c.name, c.sqlType, passed, missed, err)
+		}
+	}
+	for name, sqlType := range map[string]string{"integer": "integer", "ssn": "bigint", "date": "timestamp with time zone", "none": "uuid"} {
+		if guard, ok := engine.GuardType(named(name), "c", sqlType); ok || guard != "false" {
+			t.Errorf("%s as %s: %s", name, sqlType, guard)
 		}
 	}
 }

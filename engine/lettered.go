@@ -124,6 +124,11 @@ func (l *lettered) finish(r *reading, a, b uint64) {
 
 func (l *lettered) tweakLen() int { return leadBytes + l.keep }
 
+func (l *lettered) check(plain []byte) fault {
+	var r reading
+	return l.read(&r, plain, false)
+}
+
 func (l *lettered) token(dst, plain []byte, k *versionKey) ([]byte, fault) {
 	var r reading
 	if f := l.read(&r, plain, false); f.reason != "" {

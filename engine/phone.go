@@ -10,10 +10,13 @@ var phoneFormat = format{
 	},
 	masks: []string{"last4", "fixed"}, versions: letteredMark,
 	keeps: true, sized: true, floats: true, least: letters, min: 6, max: maxPhone, leastFree: letters, domain: pow10,
-	guard: func(column string) string {
-		return "(pg_catalog.lower(" + column + ` COLLATE "C") <> ` + column + ")"
-	},
+	guard:   guardUpper,
 	newCode: func(r resolved) code { return &lettered{r, phoneLayout{}} },
+}
+
+// guardUpper is true for what has an upper-case letter anywhere.
+func guardUpper(column string) string {
+	return "(pg_catalog.lower(" + column + ` COLLATE "C") <> ` + column + ")"
 }
 
 const (

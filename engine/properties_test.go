@@ -215,7 +215,10 @@ func TestTokensNeverChange(t *testing.T) {
 		if got, err := tr.AppendToken(nil, []byte(value), version); err != nil || string(got) != token {
 			t.Errorf("%s version %d of %q = %q, %v, want %q", format, version, value, got, err, token)
 		}
-		if got, err := tr.AppendPlain(nil, []byte(token)); err != nil || string(got) != value {
+		if tr.Policy().Method() == engine.OneWay {
+			continue
+		}
+		if got, err := tr.AppendPlainAt(nil, []byte(token), version); err != nil || string(got) != value {
 			t.Errorf("%s: %q back to %q, %v, want %q", format, token, got, err, value)
 		}
 	}
@@ -241,7 +244,10 @@ func TestOneTransformServesManyGoroutines(t *testing.T) {
 					t.Errorf("%s: wrong token: %v", g[0], err)
 					return
 				}
-				if buf, err = tr.AppendPlain(buf[:0], []byte(g[3])); err != nil || string(buf) != g[2] {
+				if tr.Policy().Method() == engine.OneWay {
+					continue
+				}
+				if buf, err = tr.AppendPlainAt(buf[:0], []byte(g[3]), int(g[1][0]-'0')); err != nil || string(buf) != g[2] {
 					t.Errorf("%s: wrong value: %v", g[0], err)
 					return
 				}
@@ -257,12 +263,17 @@ func TestNoAllocations(t *testing.T) {
 		return
 	}
 	for _, g := range golden(t) {
+		if g[0] == "json" || g[0] == "exact" || len(g[2]) > 100 {
+			continue // documents need maps, what is refused an error, and halves above 2^96 math/big
+		}
 		tr, value, token := compile(t, g[0], 1, 2), []byte(g[2]), []byte(g[3])
 		out, back, masked := make([]byte, 0, 1<<10), make([]byte, 0, 1<<10), make([]byte, 0, 1<<10)
 		version := int(g[1][0] - '0')
 		if n := testing.AllocsPerRun(100, func() {
 			out, _ = tr.AppendToken(out[:0], value, version)
-			back, _ = tr.AppendPlain(back[:0], token)
+			if tr.Policy().Method() != engine.OneWay {
+				back, _ = tr.AppendPlain(back[:0], token)
+			}
 			masked = tr.AppendMask(masked[:0], value)
 			tr.Version(token)
 		}); n != 0 {

@@ -21,24 +21,29 @@ const sealedMin = 28
 const maxPrefix = 5
 
 func (k *versionKey) seal(key func(int) []byte) (err error) {
-	k.prefix = strconv.AppendInt([]byte{'t'}, int64(k.version), 10)
-	k.prefix = append(k.prefix, '_')
+	k.prefixed()
 	pair := key(64)
 	k.siv, err = siv.New(pair)
 	clear(pair)
 	return err
 }
 
-// tokenlike reports whether what a value begins with could pass a sealed format's guard. It is a little wider than the
+// prefixed fills in t<version>_.
+func (k *versionKey) prefixed() {
+	k.prefix = strconv.AppendInt([]byte{'t'}, int64(k.version), 10)
+	k.prefix = append(k.prefix, '_')
+}
+
+// tokenlike reports whether what a value begins with could pass the guard of tokens of at least so many symbols. It is a little wider than the
 // guard in one way: it counts bytes where LIKE counts characters.
-func tokenlike(s []byte) bool {
-	if len(s) < 3+sealedMin || s[0] != 't' || s[1] < '1' || s[1] > '9' {
+func tokenlike(s []byte, least int) bool {
+	if len(s) < 3+least || s[0] != 't' || s[1] < '1' || s[1] > '9' {
 		return false
 	}
 	rest := s[2:]
 	for range 3 { // _ after one, two or three characters of version
 		if rest[0] == '_' {
-			return len(rest)-1 >= sealedMin
+			return len(rest)-1 >= least
 		}
 		_, size := utf8.DecodeRune(rest)
 		if rest = rest[size:]; len(rest) == 0 {
@@ -48,14 +53,14 @@ func tokenlike(s []byte) bool {
 	return false
 }
 
-// guardSealed is the guard for tokens of sealed formats: t, a digit, at most two more characters, _, at least 28
-// characters, and the tail. A regular expression for the exact alphabet costs thirty times as much, so the formats
+// guardSealed is the guard for tokens of sealed formats: t, a digit, at most two more characters, _, at least so many
+// characters (28 where sealed), and the tail. A regular expression for the exact alphabet costs thirty times as much, so the formats
 // refuse a value by this wider shape.
-func guardSealed(column, tail string) string {
+func guardSealed(column string, least int, tail string) string {
 	c := column + ` COLLATE "C"`
 	var like []string
 	for digits := 1; digits <= 3; digits++ {
-		like = append(like, c+" LIKE E't"+strings.Repeat("_", digits)+`\\_`+strings.Repeat("_", sealedMin)+tail+"'")
+		like = append(like, c+" LIKE E't"+strings.Repeat("_", digits)+`\\_`+strings.Repeat("_", least)+tail+"'")
 	}
 	return "(" + c + " >= 't1' AND " + c + " < 't:' AND (" + strings.Join(like, " OR ") + "))"
 }

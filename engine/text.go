@@ -13,7 +13,7 @@ var textFormat = format{
 	},
 	masks: []string{"fixed"}, versions: maxVersion,
 	sized: true, least: 1, min: 1, max: maxText,
-	guard:   func(column string) string { return guardSealed(column, "%") },
+	guard:   func(column string) string { return guardSealed(column, sealedMin, "%") },
 	newCode: func(r resolved) code { return &text{r} },
 }
 
@@ -31,27 +31,32 @@ func (c *text) check(plain []byte) fault {
 	case len(plain) == 0:
 		return fault{reasonEmpty, -1}
 	case len(plain) < c.min:
-		return fault{"it is shorter than the policy allows", -1}
+		return fault{reasonFewer, -1}
 	case len(plain) > c.max:
-		return fault{"it is longer than the policy allows", -1}
-	case tokenlike(plain):
+		return fault{reasonMore, -1}
+	case tokenlike(plain, sealedMin):
 		return fault{reasonTokenlike, 0}
 	}
 	if i := bytes.IndexByte(plain, 0); i >= 0 {
 		return fault{"a zero byte", i}
 	}
-	if !utf8.Valid(plain) {
-		i := 0
-		for i < len(plain) {
-			r, size := utf8.DecodeRune(plain[i:])
-			if r == utf8.RuneError && size == 1 {
-				break
-			}
-			i += size
-		}
-		return fault{"it is not UTF-8", i}
+	return notUTF8(plain)
+}
+
+// notUTF8 finds the first byte that is not of a character.
+func notUTF8(s []byte) fault {
+	if utf8.Valid(s) {
+		return fault{}
 	}
-	return fault{}
+	i := 0
+	for i < len(s) {
+		r, size := utf8.DecodeRune(s[i:])
+		if r == utf8.RuneError && size == 1 {
+			break
+		}
+		i += size
+	}
+	return fault{reasonUTF8, i}
 }
 
 func (c *text) token(dst, plain []byte, k *versionKey) ([]byte, fault) {
@@ -62,15 +67,7 @@ func (c *text) token(dst, plain []byte, k *versionKey) ([]byte, fault) {
 }
 
 func (c *text) plain(dst, token []byte, keys *keySet) ([]byte, fault) {
-	version, body, ok := prefixVersion(token)
-	if !ok || !isBase32(body) {
-		return dst, fault{reasonShape, -1}
-	}
-	k := keys.mark(version)
-	if k == nil {
-		return dst, fault{reasonVersion, -1}
-	}
-	return k.appendOpened(dst, body)
+	return openWhole(dst, token, keys)
 }
 
 func (c *text) tokens(dst []byte, ends []int, values [][]byte, k *versionKey) ([]byte, []int, fault) {
@@ -83,7 +80,7 @@ func (c *text) plains(dst []byte, ends []int, tokens [][]byte, keys *keySet) ([]
 
 func (c *text) mark(token []byte) (int, bool) {
 	version, body, ok := prefixVersion(token)
-	return version, ok && isBase32(body)
+	return version, ok && isBase32(body, sealedMin)
 }
 
 func (c *text) masked(dst, _ []byte, _ string) ([]byte, fault) {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/binary"
@@ -34,7 +35,10 @@ type versionKey struct {
 	mark    int
 	plans   []*ff1.Plan // by number of enciphered digits; nil where the policy allows no such length
 	siv     *siv.Cipher
-	prefix  []byte // t<version>_
+	macs    *macPool
+	prefix  []byte       // t<version>_
+	inner   []*Transform // json: of the paths, under this version alone
+	alone   *keySet      // this key and no other
 }
 
 // keySet finds a key by the version a caller names or by the mark in a token.
@@ -50,6 +54,14 @@ func (s *keySet) version(v int) *versionKey {
 		}
 	}
 	return nil
+}
+
+// only returns the key where there is one alone: what is not marked can be read by it.
+func (s *keySet) only() *versionKey {
+	if len(s.keys) != 1 {
+		return nil
+	}
+	return s.keys[0]
 }
 
 func (s *keySet) mark(m int) *versionKey {
@@ -76,8 +88,9 @@ func Compile(p Policy, keys []Key) (*Transform, error) {
 	if len(keys) == 0 {
 		return refuse("it has no key", "make one: pgveil key rotate")
 	}
-	t := &Transform{policy: p, mask: r.mask, code: r.format.newCode(r)}
-	t.keys.byMark = make([]*versionKey, r.format.versions+1) // +1: siv's marks are the versions, from 1
+	t := &Transform{policy: p, mask: r.mask, code: r.newCode(r)}
+	digest := p.Digest()
+	t.keys.byMark = make([]*versionKey, r.versions+1) // +1: siv's marks are the versions, from 1
 	for _, key := range keys {
 		if key.Version < 1 || key.Version > maxVersion {
 			return refuse("key version "+strconv.Itoa(key.Version)+" is outside 1 to "+strconv.Itoa(maxVersion), "")
@@ -85,14 +98,16 @@ func Compile(p Policy, keys []Key) (*Transform, error) {
 		if key.Secret.Len() != dekBytes {
 			return refuse("the key of version "+strconv.Itoa(key.Version)+" is not "+strconv.Itoa(dekBytes)+" bytes", "")
 		}
-		k := &versionKey{version: key.Version, mark: markOf(p, key.Version)}
+		k := &versionKey{version: key.Version, mark: markOf(r.versions, key.Version)}
 		if other := t.keys.byMark[k.mark]; other != nil {
 			return refuse("key versions "+strconv.Itoa(other.version)+" and "+strconv.Itoa(k.version)+" have the same mark in a token",
-				"format "+p.Format+" can keep "+strconv.Itoa(p.MaxVersions())+" versions: destroy the older one first")
+				"format "+p.Format+" can keep "+strconv.Itoa(r.versions)+" versions: destroy the older one first")
 		}
-		if err := t.code.derive(k, deriver(p, key)); err != nil {
+		if err := t.code.derive(k, deriver(p, digest, key)); err != nil {
 			return nil, err
 		}
+		k.alone = &keySet{keys: []*versionKey{k}, byMark: make([]*versionKey, len(t.keys.byMark))}
+		k.alone.byMark[k.mark] = k
 		t.keys.byMark[k.mark] = k
 		t.keys.keys = append(t.keys.keys, k)
 	}
@@ -101,17 +116,16 @@ func Compile(p Policy, keys []Key) (*Transform, error) {
 }
 
 // markOf returns the mark that tokens of a version carry: the version itself where there is room for it.
-func markOf(p Policy, version int) int {
-	if n := p.MaxVersions(); n < maxVersion {
-		return version % n
+func markOf(versions, version int) int {
+	if versions < maxVersion {
+		return version % versions
 	}
 	return version
 }
 
 // deriver returns the key derivation for one version: HKDF-SHA-256 (RFC 5869) without a salt, which a DEK of full
 // entropy does not need, and with everything that must not share a key in the info string.
-func deriver(p Policy, key Key) func(n int) []byte {
-	digest := p.Digest()
+func deriver(p Policy, digest [32]byte, key Key) func(n int) []byte {
 	info := appendField(nil, "pgveil/1 "+string(p.Method()))
 	info = appendField(info, p.ID)
 	info = binary.BigEndian.AppendUint32(info, uint32(key.Version))
@@ -131,7 +145,8 @@ func (t *Transform) Policy() Policy { return t.policy }
 // AppendToken appends the token of plain under a key version and returns the extended slice.
 //
 // plain is the text form of one value in UTF-8; NULL never gets here. dst must not overlap plain. An ff1 token has
-// the length and the separators of plain, an aes-siv token is longer (see MaxTokenLen). AppendToken allocates only
+// the characters and separators of plain in number, though not always in bytes; an aes-siv or one-way token is longer (see
+// MaxTokenLen). AppendToken allocates only
 // where dst has to grow, and it is safe for concurrent use.
 //
 // A value outside the format is a *FormatError, which does not hold the value; so are the empty value and a value
@@ -153,12 +168,28 @@ func (t *Transform) AppendToken(dst, plain []byte, version int) ([]byte, error) 
 // the token. dst must not overlap token. AppendPlain allocates only where dst has to grow, and it is safe for
 // concurrent use.
 //
-// What has not the structure of a token, names a version without a key, or (aes-siv) does not authenticate is a
-// *TokenError, which does not hold the token. An ff1 token that was altered into another well-formed one is not
+// What has not the structure of a token, names a version without a key, is made one-way, or (aes-siv) does not
+// authenticate is a *TokenError, which does not hold the token. An ff1 token that was altered into another well-formed one is not
 // detected: it deciphers to another value of the format. On an error dst comes back as it was.
 func (t *Transform) AppendPlain(dst, token []byte) ([]byte, error) {
 	n := len(dst)
 	out, f := t.code.plain(dst, token, &t.keys)
+	if f.reason != "" {
+		return out[:n], t.tokenError(f)
+	}
+	return out, nil
+}
+
+// AppendPlainAt is AppendPlain where the caller knows the key version, as it has to for tokens of an exact policy, which do
+// not say theirs; AppendPlain refuses those unless there is one key alone. A token that says another version is a
+// *TokenError, a version without a key a *PolicyError.
+func (t *Transform) AppendPlainAt(dst, token []byte, version int) ([]byte, error) {
+	k := t.keys.version(version)
+	if k == nil {
+		return dst, t.noKey(version)
+	}
+	n := len(dst)
+	out, f := t.code.plain(dst, token, k.alone)
 	if f.reason != "" {
 		return out[:n], t.tokenError(f)
 	}
@@ -217,8 +248,8 @@ func (t *Transform) Version(token []byte) (version int, ok bool) {
 		return 0, false
 	}
 	k := t.keys.mark(m)
-	if k == nil {
-		return 0, false
+	if k == nil || k.prefix != nil && isSealed(token) && !bytes.HasPrefix(token, k.prefix) {
+		return 0, false // the second: a sealed token of a version with the same mark, of a policy that seals short values
 	}
 	return k.version, true
 }
@@ -233,9 +264,18 @@ func (t *Transform) Is(token []byte) bool {
 // maskFixed is the mask that tells nothing, not even a length. It also stands for what is no value of the format.
 const maskFixed = "********"
 
+// maskNull shows nothing at all: the caller renders NULL.
+const maskNull = "null"
+
+// MaskIsNull reports whether the policy's mask is null: AppendMask appends nothing, and NULL is to be shown.
+func (t *Transform) MaskIsNull() bool { return t.mask == maskNull }
+
 // AppendMask appends the mask of a clear value. Of what is not in the format it shows nothing.
 func (t *Transform) AppendMask(dst, plain []byte) []byte {
 	n := len(dst)
+	if t.mask == maskNull {
+		return dst
+	}
 	if t.mask != "fixed" {
 		if out, f := t.code.masked(dst, plain, t.mask); f.reason == "" {
 			return out
@@ -246,3 +286,11 @@ func (t *Transform) AppendMask(dst, plain []byte) []byte {
 
 // MaxTokenLen bounds the bytes of a token for a value of plainLen bytes, for this and every later key version.
 func (t *Transform) MaxTokenLen(plainLen int) int { return t.code.tokenLen(plainLen) }
+
+// Check returns a *FormatError where AppendToken would, without making a token.
+func (t *Transform) Check(plain []byte) error {
+	if f := t.code.check(plain); f.reason != "" {
+		return t.formatError(plain, f)
+	}
+	return nil
+}
