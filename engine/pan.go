@@ -186,29 +186,20 @@ var halved = [10]byte{0, 5, 1, 6, 2, 7, 3, 8, 4, 9}
 // residue is the Luhn sum modulo 10 (ISO/IEC 7812-1 annex B): 0 for a card number. Every second digit from the right,
 // beginning with the last but one, counts with the digit sum of its double.
 func (d *cardDigits) residue() int {
-	const pairs = 0x00ff_00ff_00ff_00ff
-	sum := uint64(0)
+	sum, odd := 0, d.n%2
 	for i := 0; i < len(d.digit); i += 8 {
-		x := binary.LittleEndian.Uint64(d.digit[i : i+8])
-		double, single := x&pairs, x>>8&pairs
-		if d.n%2 == 1 {
-			double, single = single, double
-		}
-		above4 := (double + 0x007b_007b_007b_007b) >> 7 & 0x0001_0001_0001_0001
-		sum += 2*double - 9*above4 + single // four sums, each below 19 a word
+		sum += luhn(binary.LittleEndian.Uint64(d.digit[i:i+8]), odd)
 	}
-	return int(sum*0x0001_0001_0001_0001>>48) % 10
+	return sum % 10
 }
 
-// settle sets digit i such that the residue is as wanted. Exactly one digit does that.
-func (d *cardDigits) settle(i, residue int) {
-	d.digit[i] = 0
-	need := (residue - d.residue() + 10) % 10
-	if (d.n-i)%2 == 1 {
-		d.digit[i] = byte(need)
-	} else {
-		d.digit[i] = halved[need]
-	}
+// luhn is the Luhn sum of eight digits, the first one the lowest byte, of which those at even places are doubled, or
+// with odd = 1 those at odd places.
+func luhn(x uint64, odd int) int {
+	const pairs = 0x00ff_00ff_00ff_00ff
+	double, single := x>>(8*odd)&pairs, x>>(8-8*odd)&pairs
+	above4 := (double + 0x007b_007b_007b_007b) >> 7 & 0x0001_0001_0001_0001
+	return int((2*double - 9*above4 + single) * 0x0001_0001_0001_0001 >> 48) // four sums, each of at most 18
 }
 
 // The first digit of a token stands for the first digit of a value: 01789 for 23456.
@@ -232,9 +223,10 @@ func (c *pan) prepare(d *cardDigits, k *versionKey, tweak []byte) (plan *ff1.Pla
 
 func (c *pan) tweakLen() int { return 1 + c.keep }
 
-// finish puts what FF1 returned in the place of the free digits but the last. Where it is outside the domain FF1 goes
-// on: the walk ends, because FF1 permutes, and the cycle through the rank comes back to it, which is in the domain.
-func (c *pan) finish(d *cardDigits, plan *ff1.Plan, a, b uint64, tweak []byte, inverse bool) {
+// finish puts what FF1 returned in the place of the free digits, the last of which makes the Luhn residue. Where FF1's
+// result is outside the domain FF1 goes on: the walk ends, because FF1 permutes, and the cycle through the rank comes
+// back to it, which is in the domain.
+func (c *pan) finish(d *cardDigits, plan *ff1.Plan, a, b uint64, tweak []byte, inverse bool, residue int) {
 	free := d.n - c.keep
 	rank := &c.rank[free]
 	x := a*rank.half.d + b
@@ -247,13 +239,46 @@ func (c *pan) finish(d *cardDigits, plan *ff1.Plan, a, b uint64, tweak []byte, i
 		x = a*rank.half.d + b
 	}
 	first, rest := rank.first.divide(x)
-	spell(d.digit[1:free-1], rest)
 	if inverse {
 		d.digit[0] = byte(first) + 2
 	} else {
 		d.digit[0] = tokenFirst[first]
 	}
+	// The Luhn sum is taken of the digits while they are at hand, not read back from where they were just stored.
+	last := free - 1
+	sum := luhn(uint64(d.digit[0]), d.n%2) + d.sumFrom(free)
+	end := last
+	for ; end > 8; end -= 8 {
+		q := rest / 100_000_000
+		eight := spell8(rest - q*100_000_000)
+		binary.LittleEndian.PutUint64(d.digit[end-8:], eight)
+		sum += luhn(eight, (d.n+end)%2)
+		rest = q
+	}
+	eight := spell8(rest)
+	sum += luhn(eight, (d.n+end)%2)
+	for i := end - 1; i > 0; i-- {
+		d.digit[i] = byte(eight >> 56)
+		eight <<= 8
+	}
+	need := (residue + 200 - sum) % 10 // the sum is at most 19·9
+	if (d.n-last)%2 == 1 {
+		d.digit[last] = byte(need)
+	} else {
+		d.digit[last] = halved[need]
+	}
 }
+
+// sumFrom is the Luhn sum of the digits from i on.
+func (d *cardDigits) sumFrom(i int) (sum int) {
+	for ; i < d.n; i++ {
+		sum += int(weights[(d.n-i)%2][d.digit[i]])
+	}
+	return sum
+}
+
+// weights is what a digit counts: for every second one from the right the digit sum of its double.
+var weights = [2][10]byte{{0, 2, 4, 6, 8, 1, 3, 5, 7, 9}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}}
 
 func (c *pan) token(dst, plain []byte, k *versionKey) ([]byte, fault) {
 	var d cardDigits
@@ -264,8 +289,7 @@ func (c *pan) token(dst, plain []byte, k *versionKey) ([]byte, fault) {
 	p, a, b := c.prepare(&d, k, buf[:])
 	tweak := buf[:c.tweakLen()]
 	a, b = p.EncryptPair(a, b, tweak)
-	c.finish(&d, p, a, b, tweak, false)
-	d.settle(d.n-c.keep-1, 1+k.mark)
+	c.finish(&d, p, a, b, tweak, false, 1+k.mark)
 	return d.render(dst, plain), fault{}
 }
 
@@ -279,8 +303,7 @@ func (c *pan) plain(dst, token []byte, keys *keySet) ([]byte, fault) {
 	p, a, b := c.prepare(&d, k, buf[:])
 	tweak := buf[:c.tweakLen()]
 	a, b = p.DecryptPair(a, b, tweak)
-	c.finish(&d, p, a, b, tweak, true)
-	d.settle(d.n-c.keep-1, 0)
+	c.finish(&d, p, a, b, tweak, true, 0)
 	return d.render(dst, token), fault{}
 }
 
@@ -311,8 +334,7 @@ func (c *pan) tokens(dst []byte, ends []int, values [][]byte, k *versionKey) ([]
 		}
 		w.run(n, false)
 		for i, v := range values[:n] {
-			c.finish(&d[i], w.plan[i], w.a[i], w.b[i], w.tweak(i)[:w.tweakLen], false)
-			d[i].settle(d[i].n-c.keep-1, 1+k.mark)
+			c.finish(&d[i], w.plan[i], w.a[i], w.b[i], w.tweak(i)[:w.tweakLen], false, 1+k.mark)
 			dst = d[i].render(dst, v)
 			ends = append(ends, len(dst))
 		}
@@ -340,8 +362,7 @@ func (c *pan) plains(dst []byte, ends []int, tokens [][]byte, keys *keySet) ([]b
 		}
 		w.run(n, true)
 		for i, v := range tokens[:n] {
-			c.finish(&d[i], w.plan[i], w.a[i], w.b[i], w.tweak(i)[:w.tweakLen], true)
-			d[i].settle(d[i].n-c.keep-1, 0)
+			c.finish(&d[i], w.plan[i], w.a[i], w.b[i], w.tweak(i)[:w.tweakLen], true, 0)
 			dst = d[i].render(dst, v)
 			ends = append(ends, len(dst))
 		}
