@@ -26,11 +26,12 @@ func newPositional(radix uint64) positional {
 
 // number takes two numerals at a time: the path through n is half as long.
 func (p *positional) number(x []uint16) (n uint64) {
-	if len(x)%2 == 1 {
-		n, x = uint64(x[0]), x[1:]
+	i := len(x) & 1
+	if i == 1 {
+		n = uint64(x[0])
 	}
-	for ; len(x) >= 2; x = x[2:] {
-		n = n*p.square + (uint64(x[0])*p.radix + uint64(x[1]))
+	for ; i < len(x)-1; i += 2 {
+		n = n*p.square + (uint64(x[i])*p.radix + uint64(x[i+1]))
 	}
 	return n
 }
@@ -38,14 +39,15 @@ func (p *positional) number(x []uint16) (n uint64) {
 // spell fills dst with the numerals of n < radix^width, two at a time. Quotients by the rounded-up reciprocal of d are
 // exact for numbers up to 2^64/d.
 func (p *positional) spell(dst []uint16, n uint64) {
-	for ; len(dst) >= 2; dst = dst[:len(dst)-2] {
+	i := len(dst) - 1
+	for ; i > 0; i -= 2 {
 		q, _ := bits.Mul64(n, p.squareRecip)
 		two := n - q*p.square
 		first, _ := bits.Mul64(two, p.recip)
-		dst[len(dst)-2], dst[len(dst)-1] = uint16(first), uint16(two-first*p.radix)
+		dst[i-1], dst[i] = uint16(first), uint16(two-first*p.radix)
 		n = q
 	}
-	if len(dst) == 1 {
+	if i == 0 {
 		dst[0] = uint16(n)
 	}
 }
