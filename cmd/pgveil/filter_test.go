@@ -218,6 +218,8 @@ func TestWhatIsNoCSVStops(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		"a,b\n1\n":               "line 2: the row has 1 fields",
+		"a,b\n1":                 "line 2: the row has 1 fields",
+		"a,b\n1,x\r":             "line 2: a carriage return",
 		"a,b\n1,2,3\n":           "line 2: the row has 3 fields",
 		"a,b\n1,x\"y\n\"\n":      "line 2: a quote inside a field",
 		"a,b\n1,\"x\"y\n":        "line 2: text behind the closing quote",

@@ -73,15 +73,12 @@ func readRow(data []byte, wanted int) (r row) {
 				}
 			}
 		} else {
-			for i < len(data) && data[i] != ',' && data[i] != '\n' && data[i] != '"' {
+			for i < len(data) && data[i] != ',' && data[i] != '\n' && data[i] != '\r' && data[i] != '"' {
 				i++
 			}
 			if i < len(data) && data[i] == '"' {
 				r.wrong = "a quote inside a field that does not begin with one"
 				return r
-			}
-			if i < len(data) && data[i] == '\n' && i > from && data[i-1] == '\r' {
-				i--
 			}
 		}
 		if r.fields == wanted {
@@ -96,6 +93,9 @@ func readRow(data []byte, wanted int) (r row) {
 		case rest[0] == '\n', len(rest) > 1 && rest[0] == '\r' && rest[1] == '\n':
 			_, r.next = lineEnd(data, i)
 			r.lines++
+			return r
+		case rest[0] == '\r':
+			r.wrong = "a carriage return that ends no line, outside quotes"
 			return r
 		default:
 			r.wrong = "text behind the closing quote of a field"
@@ -154,7 +154,7 @@ func (f *filter) csvBlock(b *block, s *batch) {
 		start, wrong := at, ""
 		for at < len(b.data) && len(s.values) < batchValues {
 			r := readRow(b.data[at:], f.csv.index)
-			blank := r.next == 1 || r.next == 2 && b.data[at] == '\r'
+			blank := b.data[at] == '\n' || bytes.HasPrefix(b.data[at:], []byte("\r\n"))
 			switch {
 			case r.wrong == "" && r.fields != f.csv.fields && !blank:
 				r.wrong = fmt.Sprintf("the row has %d fields, the first row has %d", r.fields, f.csv.fields)
