@@ -246,7 +246,7 @@ func (c *pan) finish(d *cardDigits, plan *ff1.Plan, a, b uint64, tweak []byte, i
 	}
 	// The Luhn sum is taken of the digits while they are at hand, not read back from where they were just stored.
 	last := free - 1
-	sum := luhn(uint64(d.digit[0]), d.n%2) + d.sumFrom(free)
+	sum := int(weights[d.n%2][d.digit[0]]) + d.sumFrom(free)
 	end := last
 	for ; end > 8; end -= 8 {
 		q := rest / 100_000_000
@@ -271,6 +271,9 @@ func (c *pan) finish(d *cardDigits, plan *ff1.Plan, a, b uint64, tweak []byte, i
 
 // sumFrom is the Luhn sum of the digits from i on.
 func (d *cardDigits) sumFrom(i int) (sum int) {
+	if d.n-i <= 8 {
+		return luhn(binary.LittleEndian.Uint64(d.digit[d.n-8:])>>(8*uint(8-d.n+i)), (d.n-i)%2)
+	}
 	for ; i < d.n; i++ {
 		sum += int(weights[(d.n-i)%2][d.digit[i]])
 	}
