@@ -27,6 +27,12 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
+bench-engine: ## measure the engine in units of AES; PGVEIL_LONG=1 filters ten million lines instead of 200,000
+	@script/bench-engine
+
+test-long: ## run the long forms of the tests: a million round trips per format, and more
+	PGVEIL_LONG=1 $(GO) test -count=1 -timeout 120m ./engine/... ./cmd/pgveil
+
 golden: ## accept what the golden tests print now
 	$(GO) test ./sql ./cmd/pgveil -update
 
@@ -47,4 +53,4 @@ demo: ## start the demonstration
 demo-check: build ## start the demonstration, use it as three roles, look for clear values at rest
 	script/demo-check
 
-.PHONY: help build static test race fuzz bench golden vet lint check demo demo-check
+.PHONY: help build static test race fuzz bench bench-engine test-long golden vet lint check demo demo-check

@@ -1,6 +1,10 @@
 package engine
 
-import "pgveil/engine/ff1"
+import (
+	"encoding/binary"
+
+	"pgveil/engine/ff1"
+)
 
 // lettered is the code of the formats that are digits with a layout: FF1 in radix 10 over the free digits, the first
 // three of the result written as three letters.
@@ -270,6 +274,9 @@ func (l *lettered) tokenLen(n int) int { return n }
 
 // number is the value of digits, most significant first.
 func number(d []byte) (n uint64) {
+	for ; len(d) >= 8; d = d[8:] {
+		n = n*100_000_000 + number8(binary.LittleEndian.Uint64(d))
+	}
 	for _, x := range d {
 		n = n*10 + uint64(x)
 	}
@@ -278,11 +285,36 @@ func number(d []byte) (n uint64) {
 
 // spell is the inverse of number for a given length.
 func spell(d []byte, n uint64) {
+	for ; len(d) >= 8; d = d[:len(d)-8] {
+		q := n / 100_000_000
+		binary.LittleEndian.PutUint64(d[len(d)-8:], spell8(n-q*100_000_000))
+		n = q
+	}
 	for i := len(d) - 1; i >= 0; i-- {
 		q := n / 10
 		d[i] = byte(n - q*10)
 		n = q
 	}
+}
+
+// number8 is the value of the eight digits that are the bytes of x, the first one the lowest: neighbours are joined to
+// four numbers below 100, these to two below 10,000, and these to one.
+func number8(x uint64) uint64 {
+	const pairs = 0x00ff_00ff_00ff_00ff
+	x = (x&pairs)*10 + x>>8&pairs
+	x = (x&0x0000_ffff_0000_ffff)*100 + x>>16&0x0000_ffff_0000_ffff
+	return x&0xffff_ffff*10_000 + x>>32
+}
+
+// spell8 is the inverse of number8 for x below 100,000,000. The quotients by 100 and 10 are exact for what is divided:
+// ⌊x·10486/2^20⌋ below 10,000 and ⌊x·103/2^10⌋ below 100.
+func spell8(x uint64) uint64 {
+	q := x / 10_000
+	x = q | (x-q*10_000)<<32
+	q = x * 10486 >> 20 & 0x0000_007f_0000_007f
+	x = q | (x-q*100)<<16
+	q = x * 103 >> 10 & 0x000f_000f_000f_000f
+	return q | (x-q*10)<<8
 }
 
 // appendLast4 appends src, which has n digits, with a star for each but the last four.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"encoding/binary"
 	"math"
 	"math/bits"
 
@@ -136,20 +137,32 @@ func (c *pan) derive(k *versionKey, key func(int) []byte) error {
 
 // cardDigits is a value or token taken apart.
 type cardDigits struct {
-	digit [19]byte
+	digit [24]byte // zero behind n: whole words of it are worked on
 	n     int
 }
 
+// maxCardDigits is the length of the longest card number.
+const maxCardDigits = 19
+
 func (c *pan) read(d *cardDigits, src []byte) fault {
-	d.n = 0
+	d.digit, d.n = [24]byte{}, 0
 	if len(src) == 0 {
 		return fault{reasonEmpty, -1}
+	}
+	if len(src) == 16 { // the most frequent layout: two words of digits
+		first, second := binary.LittleEndian.Uint64(src), binary.LittleEndian.Uint64(src[8:])
+		if areDigits(first) && areDigits(second) && c.min <= 16 && c.max >= 16 {
+			binary.LittleEndian.PutUint64(d.digit[:], first^zeros)
+			binary.LittleEndian.PutUint64(d.digit[8:], second^zeros)
+			d.n = 16
+			return fault{}
+		}
 	}
 	separated := true // no separator may come first, last, or behind another
 	for i, b := range src {
 		switch {
 		case b >= '0' && b <= '9':
-			if d.n == len(d.digit) {
+			if d.n == maxCardDigits {
 				return fault{reasonLong, i}
 			}
 			d.digit[d.n] = b - '0'
@@ -174,33 +187,35 @@ func (c *pan) read(d *cardDigits, src []byte) fault {
 	return fault{}
 }
 
-// doubled is what a digit counts in every second place from the right: the digit sum of its double.
-var doubled = [10]byte{0, 2, 4, 6, 8, 1, 3, 5, 7, 9}
+// zeros is eight digits 0 as text.
+const zeros = 0x3030_3030_3030_3030
 
-// halved is the inverse of doubled.
+// areDigits reports whether all bytes of x are '0' to '9': they have the upper half 3, also when 6 is added.
+func areDigits(x uint64) bool {
+	const upper = 0xf0f0_f0f0_f0f0_f0f0
+	return (x&upper^zeros)|((x+0x0606_0606_0606_0606)&upper^zeros) == 0
+}
+
+// halved says which digit has a double with the given digit sum.
 var halved = [10]byte{0, 5, 1, 6, 2, 7, 3, 8, 4, 9}
 
-// residue is the Luhn sum modulo 10 (ISO/IEC 7812-1 annex B): 0 for a card number.
+// residue is the Luhn sum modulo 10 (ISO/IEC 7812-1 annex B): 0 for a card number. Every second digit from the right,
+// beginning with the last but one, counts with the digit sum of its double.
 func (d *cardDigits) residue() int {
-	sum := 0
-	for i := d.n - 1; i >= 0; i -= 2 {
-		sum += int(d.digit[i])
-	}
-	for i := d.n - 2; i >= 0; i -= 2 {
-		sum += int(doubled[d.digit[i]])
+	sum, odd := 0, d.n%2
+	for i := 0; i < len(d.digit); i += 8 {
+		sum += luhn(binary.LittleEndian.Uint64(d.digit[i:i+8]), odd)
 	}
 	return sum % 10
 }
 
-// settle sets digit i such that the residue is as wanted. Exactly one digit does that: doubled is a permutation.
-func (d *cardDigits) settle(i, residue int) {
-	d.digit[i] = 0
-	need := (residue - d.residue() + 10) % 10
-	if (d.n-i)%2 == 1 {
-		d.digit[i] = byte(need)
-	} else {
-		d.digit[i] = halved[need]
-	}
+// luhn is the Luhn sum of eight digits, the first one the lowest byte, of which those at even places are doubled, or
+// with odd = 1 those at odd places.
+func luhn(x uint64, odd int) int {
+	const pairs = 0x00ff_00ff_00ff_00ff
+	double, single := x>>(8*odd)&pairs, x>>(8-8*odd)&pairs
+	above4 := (double + 0x007b_007b_007b_007b) >> 7 & 0x0001_0001_0001_0001
+	return int((2*double - 9*above4 + single) * 0x0001_0001_0001_0001 >> 48) // four sums, each of at most 18
 }
 
 // The first digit of a token stands for the first digit of a value: 01789 for 23456.
@@ -224,9 +239,10 @@ func (c *pan) prepare(d *cardDigits, k *versionKey, tweak []byte) (plan *ff1.Pla
 
 func (c *pan) tweakLen() int { return 1 + c.keep }
 
-// finish puts what FF1 returned in the place of the free digits but the last. Where it is outside the domain FF1 goes
-// on: the walk ends, because FF1 permutes, and the cycle through the rank comes back to it, which is in the domain.
-func (c *pan) finish(d *cardDigits, plan *ff1.Plan, a, b uint64, tweak []byte, inverse bool) {
+// finish puts what FF1 returned in the place of the free digits, the last of which makes the Luhn residue. Where FF1's
+// result is outside the domain FF1 goes on: the walk ends, because FF1 permutes, and the cycle through the rank comes
+// back to it, which is in the domain.
+func (c *pan) finish(d *cardDigits, plan *ff1.Plan, a, b uint64, tweak []byte, inverse bool, residue int) {
 	free := d.n - c.keep
 	rank := &c.rank[free]
 	x := a*rank.half.d + b
@@ -242,11 +258,33 @@ func (c *pan) finish(d *cardDigits, plan *ff1.Plan, a, b uint64, tweak []byte, i
 		x = a*rank.half.d + b
 	}
 	first, rest := rank.first.divide(x)
-	spell(d.digit[1:free-1], rest)
 	if inverse {
 		d.digit[0] = byte(first) + 2
 	} else {
 		d.digit[0] = tokenFirst[first]
+	}
+	// The Luhn sum is taken of the digits while they are at hand, not read back from where they were just stored.
+	last := free - 1
+	sum := int(weights[d.n%2][d.digit[0]]) + d.sumFrom(free)
+	end := last
+	for ; end > 8; end -= 8 {
+		q := rest / 100_000_000
+		eight := spell8(rest - q*100_000_000)
+		binary.LittleEndian.PutUint64(d.digit[end-8:], eight)
+		sum += luhn(eight, (d.n+end)%2)
+		rest = q
+	}
+	eight := spell8(rest)
+	sum += luhn(eight, (d.n+end)%2)
+	for i := end - 1; i > 0; i-- {
+		d.digit[i] = byte(eight >> 56)
+		eight <<= 8
+	}
+	need := (residue + 200 - sum) % 10 // the sum is at most 19·9
+	if (d.n-last)%2 == 1 {
+		d.digit[last] = byte(need)
+	} else {
+		d.digit[last] = halved[need]
 	}
 }
 
@@ -254,6 +292,20 @@ func (c *pan) check(plain []byte) fault {
 	var d cardDigits
 	return c.value(&d, plain)
 }
+
+// sumFrom is the Luhn sum of the digits from i on.
+func (d *cardDigits) sumFrom(i int) (sum int) {
+	if d.n-i <= 8 {
+		return luhn(binary.LittleEndian.Uint64(d.digit[d.n-8:])>>(8*uint(8-d.n+i)), (d.n-i)%2)
+	}
+	for ; i < d.n; i++ {
+		sum += int(weights[(d.n-i)%2][d.digit[i]])
+	}
+	return sum
+}
+
+// weights is what a digit counts: for every second one from the right the digit sum of its double.
+var weights = [2][10]byte{{0, 2, 4, 6, 8, 1, 3, 5, 7, 9}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9}}
 
 func (c *pan) token(dst, plain []byte, k *versionKey) ([]byte, fault) {
 	var d cardDigits
@@ -264,8 +316,7 @@ func (c *pan) token(dst, plain []byte, k *versionKey) ([]byte, fault) {
 	p, a, b := c.prepare(&d, k, buf[:])
 	tweak := buf[:c.tweakLen()]
 	a, b = p.EncryptPair(a, b, tweak)
-	c.finish(&d, p, a, b, tweak, false)
-	d.settle(d.n-c.keep-1, 1+k.mark)
+	c.finish(&d, p, a, b, tweak, false, 1+k.mark)
 	return d.render(dst, plain), fault{}
 }
 
@@ -279,8 +330,7 @@ func (c *pan) plain(dst, token []byte, keys *keySet) ([]byte, fault) {
 	p, a, b := c.prepare(&d, k, buf[:])
 	tweak := buf[:c.tweakLen()]
 	a, b = p.DecryptPair(a, b, tweak)
-	c.finish(&d, p, a, b, tweak, true)
-	d.settle(d.n-c.keep-1, 0)
+	c.finish(&d, p, a, b, tweak, true, 0)
 	return d.render(dst, token), fault{}
 }
 
@@ -297,10 +347,10 @@ func (c *pan) readToken(d *cardDigits, token []byte, keys *keySet) (*versionKey,
 }
 
 func (c *pan) tokens(dst []byte, ends []int, values [][]byte, k *versionKey) ([]byte, []int, fault) {
+	var d [ff1.Lanes]cardDigits
+	var w lanes
+	w.tweakLen = c.tweakLen()
 	for len(values) > 0 {
-		var d [ff1.Lanes]cardDigits
-		var w lanes
-		w.tweakLen = c.tweakLen()
 		n, f := min(ff1.Lanes, len(values)), fault{}
 		for i, v := range values[:n] {
 			if f = c.value(&d[i], v); f.reason != "" {
@@ -311,8 +361,7 @@ func (c *pan) tokens(dst []byte, ends []int, values [][]byte, k *versionKey) ([]
 		}
 		w.run(n, false)
 		for i, v := range values[:n] {
-			c.finish(&d[i], w.plan[i], w.a[i], w.b[i], w.tweak(i)[:w.tweakLen], false)
-			d[i].settle(d[i].n-c.keep-1, 1+k.mark)
+			c.finish(&d[i], w.plan[i], w.a[i], w.b[i], w.tweak(i)[:w.tweakLen], false, 1+k.mark)
 			dst = d[i].render(dst, v)
 			ends = append(ends, len(dst))
 		}
@@ -325,10 +374,10 @@ func (c *pan) tokens(dst []byte, ends []int, values [][]byte, k *versionKey) ([]
 }
 
 func (c *pan) plains(dst []byte, ends []int, tokens [][]byte, keys *keySet) ([]byte, []int, fault) {
+	var d [ff1.Lanes]cardDigits
+	var w lanes
+	w.tweakLen = c.tweakLen()
 	for len(tokens) > 0 {
-		var d [ff1.Lanes]cardDigits
-		var w lanes
-		w.tweakLen = c.tweakLen()
 		n, f := min(ff1.Lanes, len(tokens)), fault{}
 		for i, v := range tokens[:n] {
 			var k *versionKey
@@ -340,8 +389,7 @@ func (c *pan) plains(dst []byte, ends []int, tokens [][]byte, keys *keySet) ([]b
 		}
 		w.run(n, true)
 		for i, v := range tokens[:n] {
-			c.finish(&d[i], w.plan[i], w.a[i], w.b[i], w.tweak(i)[:w.tweakLen], true)
-			d[i].settle(d[i].n-c.keep-1, 0)
+			c.finish(&d[i], w.plan[i], w.a[i], w.b[i], w.tweak(i)[:w.tweakLen], true, 0)
 			dst = d[i].render(dst, v)
 			ends = append(ends, len(dst))
 		}
@@ -386,6 +434,14 @@ func (c *pan) mark(token []byte) (int, bool) {
 
 // render appends the digits in the layout of src.
 func (d *cardDigits) render(dst, src []byte) []byte {
+	if len(src) == d.n { // no separators
+		text := d.digit
+		for i := 0; i < len(text); i += 8 {
+			word := text[i : i+8]
+			binary.LittleEndian.PutUint64(word, binary.LittleEndian.Uint64(word)|zeros)
+		}
+		return append(dst, text[:d.n]...)
+	}
 	n, i := len(dst), 0
 	dst = append(dst, src...)
 	for j, c := range dst[n:] {

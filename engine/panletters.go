@@ -80,7 +80,7 @@ func (c panLetters) read(r *ranking, src []byte, token bool) fault {
 	case n > c.max:
 		return fault{reasonLong, -1}
 	}
-	d.n = 0
+	*d = cardDigits{} // the Luhn sum is taken of whole words
 	separated, code := true, uint64(0)
 	for i, b := range src {
 		inside := token && d.n >= c.first && d.n < n-c.last

@@ -6,7 +6,7 @@ import "slices"
 func commands() []command {
 	return slices.Concat(
 		[]command{devCommand, serveCommand, migrateCommand},
-		keyCommands, policyCommands, columnCommands, roleCommands, auditCommands, replicateCommands,
+		keyCommands, policyCommands, filterCommands, columnCommands, roleCommands, auditCommands, replicateCommands,
 		[]command{doctorCommand, versionCommand},
 	)
 }

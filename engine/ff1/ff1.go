@@ -22,8 +22,8 @@
 // numerals deciphers to something under every key. The domain floor is that of the 2016 text, radix^n ≥ 100; the
 // floor of 1,000,000 in the drafts of revision 1 is enforced by package engine, which knows which plaintexts exist.
 //
-// Timing: for halves up to 32 bits there is no division and no branch that depends on the value but the final
-// corrections, which compile to conditional moves; wider halves divide. AES is crypto/aes.
+// Timing: for halves up to 2^96 the rounds have no division and no branch that depends on the value. Writing a half
+// wider than 64 bits as numerals divides. AES is crypto/aes.
 package ff1
 
 import (
@@ -86,8 +86,13 @@ type Plan struct {
 	b        int // bytes of a half in Q
 	room     int // bytes of the tweak that fit in Q's last block beside i and B: 15−b
 	form     form
-	hi, lo   uint64  // E(P)
-	mu, mv   modulus // radix^u, radix^v
+	hi, lo   uint64                // E(P)
+	step     uint128               // 1 in the place of i in Q's last block
+	size     struct{ u, v uint64 } // radix^u and radix^v where they fit in 64 bits; 0 is 2^64
+	mu32     narrow                // radix^u, and so on, for form32
+	mv32     narrow
+	mu, mv   wide   // for form64 and form96
+	mask     uint64 // what of the block's second half belongs to y
 	digits   positional
 	big      *bigPlan
 }
@@ -131,8 +136,17 @@ func (c *Cipher) Plan(radix, n, tweakLen int) (*Plan, error) {
 		p.form = formBig
 		p.big = &bigPlan{mu: mu, mv: mv}
 	}
+	switch p.form {
+	case form32:
+		p.mu32, p.mv32 = newNarrow(mu), newNarrow(mv)
+	case form64:
+		p.mu, p.mv, p.mask = newWide(mu, 32), newWide(mv, 32), 1<<64-1<<32
+	case form96:
+		p.mu, p.mv, p.mask = newWide(mu, 0), newWide(mv, 0), 1<<64-1
+	}
 	if p.form != formBig {
-		p.mu, p.mv = newModulus(mu), newModulus(mv)
+		p.size.u, p.size.v = words(mu).lo, words(mv).lo
+		p.step = words(new(big.Int).Lsh(big.NewInt(1), uint(8*p.b)))
 		p.digits = newPositional(uint64(radix))
 	}
 	s := new(scratch)
@@ -176,11 +190,14 @@ func (p *Plan) numerals(dst, src []uint16, tweak []byte, inverse bool) error {
 	case form32, form64:
 		a, b := p.digits.number(src[:p.u]), p.digits.number(src[p.u:])
 		a, b = p.pair(a, b, tweak, inverse)
-		p.digits.spell(dst[:p.u], a)
-		p.digits.spell(dst[p.u:], b)
+		p.digits.spell128(dst[:p.u], uint128{0, a})
+		p.digits.spell128(dst[p.u:], uint128{0, b})
 	case form96:
 		a, b := p.digits.number128(src[:p.u]), p.digits.number128(src[p.u:])
-		a, b = p.run96(a, b, tweak, inverse)
+		s := scratches.Get().(*scratch)
+		hi, lo := p.absorb(s, tweak)
+		a, b = p.run96(s, uint128{hi, lo}, a, b, inverse)
+		scratches.Put(s)
 		p.digits.spell128(dst[:p.u], a)
 		p.digits.spell128(dst[p.u:], b)
 	default:
@@ -196,7 +213,7 @@ func (p *Plan) PairsFit() bool { return p.form <= form64 }
 // A half of exactly 2^64 values is reported as 0.
 func (p *Plan) Halves() (u, v uint64) {
 	p.mustFit(p.tweakLen)
-	return p.mu.lo, p.mv.lo
+	return p.size.u, p.size.v
 }
 
 // EncryptPair enciphers the string whose halves are the numbers a < radix^u and b < radix^v, most significant
@@ -222,7 +239,7 @@ func (p *Plan) mustFit(tweakLen int) {
 }
 
 func (p *Plan) mustBelow(a, b uint64) {
-	if a > p.mu.lo-1 || b > p.mv.lo-1 { // lo is 0 for 2^64: every number is below
+	if a > p.size.u-1 || b > p.size.v-1 { // a size is 0 for 2^64: every number is below
 		panic("ff1: half out of range")
 	}
 }
@@ -235,10 +252,9 @@ func (p *Plan) pair(a, b uint64, tweak []byte, inverse bool) (uint64, uint64) {
 		a, b = p.encrypt32(s, hi, lo, a, b)
 	case p.form == form32:
 		a, b = p.decrypt32(s, hi, lo, a, b)
-	case !inverse:
-		a, b = p.encrypt64(s, hi, lo, a, b)
 	default:
-		a, b = p.decrypt64(s, hi, lo, a, b)
+		x, y := p.run96(s, uint128{hi, lo}, uint128{0, a}, uint128{0, b}, inverse)
+		a, b = x.lo, y.lo
 	}
 	scratches.Put(s)
 	return a, b
@@ -272,12 +288,24 @@ func (p *Plan) absorb(s *scratch, tweak []byte) (hi, lo uint64) {
 
 // head returns up to 16 bytes as the head of a block that ends in zeros.
 func head(t []byte) (hi, lo uint64) {
-	for i, x := range t {
-		if i < 8 {
-			hi |= uint64(x) << (56 - 8*i)
-		} else {
-			lo |= uint64(x) << (120 - 8*i)
+	if len(t) >= 8 {
+		if len(t) == 16 {
+			return binary.BigEndian.Uint64(t), binary.BigEndian.Uint64(t[8:])
 		}
+		return binary.BigEndian.Uint64(t), head8(t[8:])
 	}
-	return hi, lo
+	return head8(t), 0
+}
+
+// head8 is head for less than 8 bytes and the first word.
+func head8(t []byte) (x uint64) {
+	at := 64
+	if len(t) >= 4 {
+		at, x, t = 32, uint64(binary.BigEndian.Uint32(t))<<32, t[4:]
+	}
+	for _, c := range t {
+		at -= 8
+		x |= uint64(c) << at
+	}
+	return x
 }

@@ -1,6 +1,7 @@
 package ff1
 
 import (
+	"crypto/cipher"
 	"encoding/binary"
 	"sync"
 )
@@ -16,6 +17,7 @@ type lanes struct {
 	in, out [Lanes][16]byte
 	lo      [Lanes]uint64
 	a, b    [Lanes]uint64
+	fa, fb  [Lanes]uint64 // the halves as fractions
 	one     scratch
 }
 
@@ -64,46 +66,73 @@ func (p *Plan) pairs(a, b []uint64, tweaks []byte, inverse bool) {
 	}
 	clear(s.a[:]) // no value stays behind in the pool
 	clear(s.b[:])
+	clear(s.fa[:])
+	clear(s.fb[:])
 	lanesPool.Put(s)
 }
 
-// encryptLanes is encrypt32 over all lanes.
+// encryptLanes is encrypt32 over all lanes. All blocks of a round are written before the first is read: the processor
+// cannot hand a 16-byte load what two 8-byte stores just wrote, and by then they have reached the cache.
 func (p *Plan) encryptLanes(s *lanes) {
-	shift, mu, mv := uint(8*p.b), p.mu, p.mv
-	for round := uint64(0); round < rounds; round += 2 {
-		p.blocks(s, &s.b, round<<shift)
-		for i := range s.a {
-			s.a[i] = mu.addReduced(s.a[i], binary.BigEndian.Uint64(s.out[i][:8]))
+	mu, mv, step := p.mu32, p.mv32, p.step.lo
+	for i := range Lanes {
+		s.fa[i], s.fb[i] = mu.start(s.a[i]), mv.start(s.b[i])
+		s.put(i, s.b[i])
+	}
+	for round := uint64(1); ; round += 2 {
+		s.encrypt(p.block)
+		for i := range Lanes {
+			s.fa[i] = mu.plus(s.fa[i], s.y(i))
+			s.put(i, round*step^mu.whole(s.fa[i]))
 		}
-		p.blocks(s, &s.a, (round+1)<<shift)
-		for i := range s.b {
-			s.b[i] = mv.addReduced(s.b[i], binary.BigEndian.Uint64(s.out[i][:8]))
+		s.encrypt(p.block)
+		if round == rounds-1 {
+			break
 		}
+		for i := range Lanes {
+			s.fb[i] = mv.plus(s.fb[i], s.y(i))
+			s.put(i, (round+1)*step^mv.whole(s.fb[i]))
+		}
+	}
+	for i := range Lanes {
+		s.a[i], s.b[i] = mu.whole(s.fa[i]), mv.whole(mv.plus(s.fb[i], s.y(i)))
 	}
 }
 
 func (p *Plan) decryptLanes(s *lanes) {
-	shift, mu, mv := uint(8*p.b), p.mu, p.mv
-	for round := uint64(rounds); round > 0; round -= 2 {
-		p.blocks(s, &s.a, (round-1)<<shift)
-		for i := range s.b {
-			s.b[i] = mv.subReduced(s.b[i], binary.BigEndian.Uint64(s.out[i][:8]))
+	mu, mv, step := p.mu32, p.mv32, p.step.lo
+	for i := range Lanes {
+		s.fa[i], s.fb[i] = mu.start(s.a[i]), mv.start(s.b[i])
+		s.put(i, (rounds-1)*step^s.a[i])
+	}
+	for round := uint64(rounds - 2); ; round -= 2 {
+		s.encrypt(p.block)
+		for i := range Lanes {
+			s.fb[i] = mv.minus(s.fb[i], s.y(i))
+			s.put(i, round*step^mv.whole(s.fb[i]))
 		}
-		p.blocks(s, &s.b, (round-2)<<shift)
-		for i := range s.a {
-			s.a[i] = mu.subReduced(s.a[i], binary.BigEndian.Uint64(s.out[i][:8]))
+		s.encrypt(p.block)
+		if round == 0 {
+			break
 		}
+		for i := range Lanes {
+			s.fa[i] = mu.minus(s.fa[i], s.y(i))
+			s.put(i, (round-1)*step^mu.whole(s.fa[i]))
+		}
+	}
+	for i := range Lanes {
+		s.a[i], s.b[i] = mu.whole(mu.minus(s.fa[i], s.y(i))), mv.whole(s.fb[i])
 	}
 }
 
-// blocks enciphers the round's block of every lane. All are written before the first is read: the processor cannot
-// hand a 16-byte load what two 8-byte stores just wrote, and by then they have reached the cache.
-func (p *Plan) blocks(s *lanes, half *[Lanes]uint64, round uint64) {
-	for i := range half {
-		binary.BigEndian.PutUint64(s.in[i][8:], s.lo[i]^round^half[i])
-	}
-	block := p.block
-	for i := range half {
+// put writes the second half of a lane's block.
+func (s *lanes) put(i int, x uint64) { binary.BigEndian.PutUint64(s.in[i][8:], s.lo[i]^x) }
+
+// y returns the first d = 8 bytes of a lane's block.
+func (s *lanes) y(i int) uint64 { return binary.BigEndian.Uint64(s.out[i][:8]) }
+
+func (s *lanes) encrypt(block cipher.Block) {
+	for i := range Lanes {
 		block.Encrypt(s.out[i][:], s.in[i][:])
 	}
 }

@@ -1,17 +1,28 @@
 package ff1
 
 import (
+	"encoding/binary"
 	"math/big"
 	"math/bits"
 )
 
+// Arithmetic modulo m on fractions of m. A number x stands for the fraction x/m, of which only what is behind the
+// point is kept, as a binary fraction of one word (m ≤ 2^32) or two (m ≤ 2^96). Then sums are reduced by overflowing:
+// there is no quotient to correct, no comparison, and nothing that takes longer for one value than for another.
+//
+//	fraction(x) = ⌊x·⌈W/m⌉/W'⌋ mod 2^64 or 2^128        for large W, W'
+//	whole(f)    = ⌊f·m / 2^64 or 2^128⌋
+//
+// The fractions of neighbours lie 2^64/m ≥ 2^32 (2^128/m ≥ 2^32) apart. fraction is too small by less than three, or
+// too large by less than one, of the units at its end. So where bias is added once at the beginning, what five additions or
+// subtractions lead to lies above the true fraction by at most twice the bias, and whole gives the number.
+
+// bias is more than the units by which five fractions can be off together.
+const bias = 32
+
 // uint128 is hi·2^64 + lo.
 type uint128 struct {
 	hi, lo uint64
-}
-
-func (x uint128) less(y uint128) bool {
-	return x.hi < y.hi || x.hi == y.hi && x.lo < y.lo
 }
 
 func (x uint128) plus(y uint128) uint128 {
@@ -24,114 +35,100 @@ func (x uint128) minus(y uint128) uint128 {
 	return uint128{x.hi - y.hi - c, lo}
 }
 
-// modulus is 2 ≤ m ≤ 2^96 with what reduction by it needs.
-type modulus struct {
-	uint128
-	recip uint64  // ⌊2^64/m⌋ where m ≤ 2^32
-	shift uint    // leading zeros of the high word, where there is one
-	norm  uint128 // m << shift
+// narrow is a modulus 2 ≤ m ≤ 2^32.
+type narrow struct {
+	m      uint64
+	hi, lo uint64 // ⌈2^128/m⌉
+	bias   uint64 // the constant as a variable: the compiler would move its addition to where a round waits for it
 }
 
-func newModulus(m *big.Int) modulus {
+func newNarrow(m *big.Int) narrow {
+	c := reciprocal(m, 128)
+	return narrow{m.Uint64(), c[1], c[0], bias}
+}
+
+// start returns the fraction of the number x, with the bias.
+func (m *narrow) start(x uint64) uint64 { return m.plus(m.bias, x) }
+
+// plus returns f plus the fraction of any x. The sum in brackets is there before the upper half of the product.
+func (m *narrow) plus(f, x uint64) uint64 {
+	h, _ := bits.Mul64(x, m.lo)
+	return h + (f + x*m.hi)
+}
+
+// minus returns f minus the fraction of any x.
+func (m *narrow) minus(f, x uint64) uint64 {
+	h, _ := bits.Mul64(x, m.lo)
+	return f - x*m.hi - h
+}
+
+// whole returns the number below m that f stands for.
+func (m *narrow) whole(f uint64) uint64 {
+	x, _ := bits.Mul64(f, m.m)
+	return x
+}
+
+// wide is a modulus 2 ≤ m ≤ 2^96 for numbers that are given times 2^lift, so that the 96 bits of a shorter round need
+// not be shifted into place.
+type wide struct {
+	m    uint128
+	lift uint
+	c    [4]uint64 // ⌈2^(256−lift)/m⌉, the least word first
+}
+
+func newWide(m *big.Int, lift uint) wide {
+	return wide{words(m), lift, reciprocal(m, 256-lift)}
+}
+
+// reciprocal returns ⌈2^n/m⌉, which is below 2^256 for m ≥ 2 and n ≤ 256, the least word first.
+func reciprocal(m *big.Int, n uint) (c [4]uint64) {
+	q := new(big.Int).Lsh(big.NewInt(1), n)
+	q.Add(q, m).Sub(q, big.NewInt(1)).Div(q, m)
+	var buf [32]byte
+	q.FillBytes(buf[:])
+	for i := range c {
+		c[i] = binary.BigEndian.Uint64(buf[24-8*i:])
+	}
+	return c
+}
+
+// words returns n, which is below 2^128.
+func words(n *big.Int) uint128 {
 	var buf [16]byte
-	m.FillBytes(buf[:])
-	var q modulus
-	for i := range 8 {
-		q.hi, q.lo = q.hi<<8|uint64(buf[i]), q.lo<<8|uint64(buf[8+i])
-	}
-	if q.hi == 0 && q.lo <= 1<<32 {
-		q.recip, _ = bits.Div64(1, 0, q.lo)
-	}
-	if q.hi != 0 {
-		q.shift = uint(bits.LeadingZeros64(q.hi))
-		q.norm = uint128{q.hi<<q.shift | q.lo>>(64-q.shift), q.lo << q.shift}
-	}
-	return q
+	n.FillBytes(buf[:])
+	return uint128{binary.BigEndian.Uint64(buf[:8]), binary.BigEndian.Uint64(buf[8:])}
 }
 
-// addReduced returns a + y mod m for a < m ≤ 2^32 and any y. With f the fraction cut off 2^64/m,
-// y/m − y·recip/2^64 = y·f/2^64 < 1, so the quotient is at most one too small and a + y − q·m is below 3m. The sums
-// are modulo 2^64, which loses nothing: the true value is small. The two candidates beside it do not wait for it.
-func (m *modulus) addReduced(a, y uint64) uint64 {
-	q, _ := bits.Mul64(y, m.recip)
-	q *= m.lo
-	y += a
-	r := y - q
-	if t := y - m.lo - q; int64(t) >= 0 {
-		r = t
-	}
-	if t := y - 2*m.lo - q; int64(t) >= 0 {
-		r = t
-	}
-	return r
+// fraction returns that of x/2^lift: the words 2 and 3 of x·c, without what would be carried into them.
+func (m *wide) fraction(x uint128) uint128 {
+	h1, _ := bits.Mul64(m.c[1], x.lo)
+	h2, _ := bits.Mul64(m.c[0], x.hi)
+	h3, l3 := bits.Mul64(m.c[2], x.lo)
+	h4, l4 := bits.Mul64(m.c[1], x.hi)
+	top := h3 + h4 + m.c[3]*x.lo + m.c[2]*x.hi
+	l, carry := bits.Add64(h1, h2, 0)
+	top += carry
+	l3, carry = bits.Add64(l3, l4, 0)
+	top += carry
+	l, carry = bits.Add64(l, l3, 0)
+	return uint128{top + carry, l}
 }
 
-// subReduced returns a − y mod m in the same way: a − y + q·m is above −2m and below m.
-func (m *modulus) subReduced(a, y uint64) uint64 {
-	q, _ := bits.Mul64(y, m.recip)
-	q *= m.lo
-	y = a - y
-	r := y + 2*m.lo + q
-	if t := y + m.lo + q; int64(t) >= 0 {
-		r = t
-	}
-	if t := y + q; int64(t) >= 0 {
-		r = t
-	}
-	return r
+// start returns the fraction of the number x, with the bias.
+func (m *wide) start(x uint128) uint128 {
+	return m.fraction(uint128{x.hi<<m.lift | x.lo>>(64-m.lift), x.lo << m.lift}).plus(uint128{0, bias})
 }
 
-// add returns a + y mod m for a, y < m ≤ 2^64; m.lo is 0 for 2^64, where wrapping is the reduction.
-func (m *modulus) add(a, y uint64) uint64 {
-	sum, carry := bits.Add64(a, y, 0)
-	if t := sum - m.lo; carry != 0 || sum >= m.lo {
-		sum = t
-	}
-	return sum
-}
-
-// sub returns a − y mod m for a, y < m ≤ 2^64.
-func (m *modulus) sub(a, y uint64) uint64 {
-	diff, borrow := bits.Sub64(a, y, 0)
-	if t := diff + m.lo; borrow != 0 {
-		diff = t
-	}
-	return diff
-}
-
-// reduce128 returns y mod m for any m ≤ 2^96: one step of Knuth's Algorithm D (TAOCP 4.3.1) where m has two words.
-// m.hi < 2^33, so shift ≥ 31, and the two leading words of y << shift divided by that of m give one word.
-func (m *modulus) reduce128(y uint128) uint128 {
-	if m.hi == 0 {
-		return uint128{0, bits.Rem64(y.hi, y.lo, m.lo)}
-	}
-	s := m.shift
-	y2, y1, y0 := y.hi>>(64-s), y.hi<<s|y.lo>>(64-s), y.lo<<s
-	q, r := bits.Div64(y2, y1, m.norm.hi)
-	phi, plo := bits.Mul64(q, m.norm.lo)
-	// q is at most two too large; what is left is (r, y0) − q·norm.lo, made non-negative by adding norm back.
-	lo, c := bits.Sub64(y0, plo, 0)
-	hi, c := bits.Sub64(r, phi, c)
-	for c != 0 {
-		var k uint64
-		lo, k = bits.Add64(lo, m.norm.lo, 0)
-		hi, k = bits.Add64(hi, m.norm.hi, k)
-		c -= k
-	}
-	return uint128{hi >> s, lo>>s | hi<<(64-s)}
-}
-
-func (m *modulus) add128(a, y uint128) uint128 {
-	sum := a.plus(y) // below 2^97: no carry out
-	if !sum.less(m.uint128) {
-		sum = sum.minus(m.uint128)
-	}
-	return sum
-}
-
-func (m *modulus) sub128(a, y uint128) uint128 {
-	if a.less(y) {
-		a = a.plus(m.uint128)
-	}
-	return a.minus(y)
+// whole returns the number below m that f stands for: the words 2 and 3 of f·m.
+func (m *wide) whole(f uint128) uint128 {
+	h1, _ := bits.Mul64(f.lo, m.m.lo)
+	h2, l2 := bits.Mul64(f.hi, m.m.lo)
+	h3, l3 := bits.Mul64(f.lo, m.m.hi)
+	h4, l4 := bits.Mul64(f.hi, m.m.hi)
+	l, carry := bits.Add64(h1, l2, 0)
+	lo, over := bits.Add64(l4, h2, carry)
+	h4 += over
+	_, carry = bits.Add64(l, l3, 0)
+	lo, over = bits.Add64(lo, h3, carry)
+	return uint128{h4 + over, lo}
 }

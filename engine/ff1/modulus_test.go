@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// The inside is the point here: the quotients are estimates, and only numbers around multiples of the modulus show
-// whether the corrections are right.
+// The inside is the point here: the fractions are rounded, and only numbers around multiples of the modulus show
+// whether the bias is right.
 
 func (x uint128) big() *big.Int {
 	n := new(big.Int).SetUint64(x.hi)
@@ -43,11 +43,6 @@ func below(r *rand.Rand, m *big.Int) *big.Int {
 	return a.Mod(a, m)
 }
 
-func words(n *big.Int) uint128 {
-	lo := new(big.Int).And(n, new(big.Int).SetUint64(1<<64-1))
-	return uint128{new(big.Int).Rsh(n, 64).Uint64(), lo.Uint64()}
-}
-
 func TestReductionEqualsMathBig(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(4, 3))
@@ -57,30 +52,48 @@ func TestReductionEqualsMathBig(t *testing.T) {
 		if r.IntN(4) > 0 {
 			m.Sub(m, big.NewInt(1+r.Int64N(1<<min(bits-1, 62))))
 		}
-		q := newModulus(m)
 		a := below(r, m)
+		want := new(big.Int).Set(a)
+		inverse := r.IntN(2) == 0
+		check := func(name string, y *big.Int, got uint128) {
+			t.Helper()
+			if inverse {
+				want.Sub(want, y)
+			} else {
+				want.Add(want, y)
+			}
+			if want.Mod(want, m); got.big().Cmp(want) != 0 {
+				t.Fatalf("%s: modulo %v after %v from %v: %v, want %v", name, m, y, a, got.big(), want)
+			}
+		}
 		if m.BitLen() <= 32 || m.BitLen() == 33 && m.TrailingZeroBits() == 32 {
-			y := near(r, m, 64)
-			sum, diff := new(big.Int).Add(a, y), new(big.Int).Sub(a, y)
-			if got, want := q.addReduced(a.Uint64(), y.Uint64()), sum.Mod(sum, m).Uint64(); got != want {
-				t.Fatalf("%v + %v mod %v = %d, want %d", a, y, m, got, want)
+			q := newNarrow(m)
+			f := q.start(a.Uint64())
+			for range rounds / 2 {
+				y := near(r, m, 64)
+				if inverse {
+					f = q.minus(f, y.Uint64())
+				} else {
+					f = q.plus(f, y.Uint64())
+				}
+				check("narrow", y, uint128{0, q.whole(f)})
 			}
-			if got, want := q.subReduced(a.Uint64(), y.Uint64()), diff.Mod(diff, m).Uint64(); got != want {
-				t.Fatalf("%v - %v mod %v = %d, want %d", a, y, m, got, want)
+			want.Set(a)
+		}
+		lift := uint(0)
+		if m.BitLen() <= 64 || m.BitLen() == 65 && m.TrailingZeroBits() == 64 {
+			lift = 32
+		}
+		q := newWide(m, lift)
+		f := q.start(words(a))
+		for range rounds / 2 {
+			y := near(r, m, 128-lift)
+			if x := q.fraction(words(new(big.Int).Lsh(y, lift))); inverse {
+				f = f.minus(x)
+			} else {
+				f = f.plus(x)
 			}
-		}
-		y := near(r, m, 128)
-		want := new(big.Int).Mod(y, m)
-		reduced := q.reduce128(words(y))
-		if reduced.big().Cmp(want) != 0 {
-			t.Fatalf("%v mod %v = %v, want %v", y, m, reduced.big(), want)
-		}
-		sum, diff := new(big.Int).Add(a, want), new(big.Int).Sub(a, want)
-		if got := q.add128(words(a), reduced); got.big().Cmp(sum.Mod(sum, m)) != 0 {
-			t.Fatalf("%v + %v mod %v = %v", a, want, m, got.big())
-		}
-		if got := q.sub128(words(a), reduced); got.big().Cmp(diff.Mod(diff, m)) != 0 {
-			t.Fatalf("%v - %v mod %v = %v", a, want, m, got.big())
+			check("wide", y, q.whole(f))
 		}
 	}
 }

@@ -67,6 +67,8 @@ func (b block) store(dst []byte) {
 // scratch holds what goes into AES, an interface's method, and so cannot stay on the stack.
 type scratch struct {
 	in, out [16]byte
+	ctr     [2][16]byte
+	key     [32]byte // of CTR
 }
 
 var scratches = sync.Pool{New: func() any { return new(scratch) }}
@@ -111,11 +113,12 @@ func (c *Cipher) With(ad ...[]byte) *Cipher {
 // It allocates only where dst has to grow.
 func (c *Cipher) Seal(dst, plaintext []byte, ad ...[]byte) []byte {
 	s := scratches.Get().(*scratch)
-	defer scratches.Put(s)
 	v := c.s2v(s, c.absorb(s, ad), plaintext)
 	dst = binary.BigEndian.AppendUint64(dst, v.hi)
 	dst = binary.BigEndian.AppendUint64(dst, v.lo)
-	return c.xorKeyStream(s, dst, plaintext, v)
+	dst = c.xorKeyStream(s, dst, plaintext, v)
+	scratches.Put(s)
+	return dst
 }
 
 // Open appends the plaintext of sealed to dst. If sealed does not authenticate it returns dst and ErrOpen, and what
@@ -192,15 +195,21 @@ func (c *Cipher) cmac(s *scratch, m []byte, end block) block {
 	case len(m) == 16:
 		return c.encrypt(s, x.xor(load(m)).xor(end).xor(c.k1))
 	}
-	// 17 to 31 bytes: end covers the tail of this block and the whole of the last, partial one.
-	var tail [32]byte
-	n := copy(tail[:], m)
-	var e [16]byte
-	end.store(e[:])
-	subtle.XORBytes(tail[n-16:n], tail[n-16:n], e[:])
-	tail[n] = 0x80
-	x = c.encrypt(s, x.xor(load(tail[:16])))
-	return c.encrypt(s, x.xor(load(tail[16:])).xor(c.k2))
+	// 17 to 31 bytes: end covers the tail of this block and the whole of the last, partial one, of k bytes. The last
+	// 16 bytes are there as a block that only has to be shifted into place.
+	k := uint(len(m) - 16)
+	last := load(m[k:]).xor(end).left(8 * (16 - k)).xor(block{0x80 << 56, 0}.right(8 * k))
+	x = c.encrypt(s, x.xor(load(m)).xor(end.right(8*k)))
+	return c.encrypt(s, x.xor(last).xor(c.k2))
+}
+
+// left and right shift by n bits, 0 < n < 128. A shift of a word by 64 or more gives 0.
+func (b block) left(n uint) block {
+	return block{b.hi<<n | b.lo>>(64-n) | b.lo<<(n-64), b.lo << n}
+}
+
+func (b block) right(n uint) block {
+	return block{b.hi >> n, b.lo>>n | b.hi<<(64-n) | b.hi>>(n-64)}
 }
 
 // xorKeyStream appends src under AES-CTR from V with bits 31 and 63 cleared (RFC 5297 section 2.5). The cleared bits
@@ -211,11 +220,14 @@ func (c *Cipher) xorKeyStream(s *scratch, dst, src []byte, v block) []byte {
 	out := dst[n:]
 	v.lo &^= 1<<63 | 1<<31
 	for len(out) > 0 {
-		v.store(s.in[:])
-		c.ctr.Encrypt(s.out[:], s.in[:])
-		k := subtle.XORBytes(out, out[:min(16, len(out))], s.out[:])
-		out = out[k:]
-		v.lo++
+		for i := range min(len(s.key)/16, (len(out)+15)/16) { // blocks that do not wait for each other
+			v.store(s.ctr[i][:])
+			v.lo++
+		}
+		for i := range min(len(s.key)/16, (len(out)+15)/16) {
+			c.ctr.Encrypt(s.key[16*i:], s.ctr[i][:])
+		}
+		out = out[subtle.XORBytes(out, out, s.key[:min(len(s.key), len(out))]):]
 	}
 	return dst
 }
