@@ -50,6 +50,7 @@ var modules = map[string][]string{
 	"github.com/prometheus/client_golang": {"*"},
 	"github.com/urfave/cli/v2":            {"cmd/pgveil"},
 	"github.com/brianvoe/gofakeit/v7":     {"cmd/pgveil"},
+	"github.com/vbauerster/mpb/v8":        {"cmd/pgveil"},
 	"golang.org/x/text":                   {"*", "engine"},
 	"golang.org/x/sync":                   {"*"},
 	"golang.org/x/term":                   {"cmd/pgveil"},

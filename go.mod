@@ -4,6 +4,7 @@ go 1.26.4
 
 require (
 	github.com/brianvoe/gofakeit/v7 v7.18.1 // the demonstration's people
+	github.com/c2sp/wycheproof v0.0.0-20260902155932-3fa63dd0344a // tests only: FF1 and AES-SIV vectors, read from its directory
 	github.com/capitalone/fpe v1.2.1 // tests only: a second opinion on FF1; archived, and not safe for concurrent use
 	github.com/jackc/pglogrepl v0.0.0-20250509230407-a9884f6bd75a // the messages of logical replication
 	github.com/jackc/pgproto3/v2 v2.3.3 // tests only: a second opinion on the protocol; archived
@@ -14,9 +15,9 @@ require (
 	github.com/tink-crypto/tink-go/v2 v2.9.0 // tests only: a second opinion on AES-SIV
 	github.com/urfave/cli/v2 v2.27.7 // command line
 	github.com/vbauerster/mpb/v8 v8.9.3 // progress bars
-	golang.org/x/crypto v0.58.0 // kept current beside pglogrepl, which asks for an old one
+	golang.org/x/crypto v0.58.0 // indirect; kept current beside pglogrepl, which asks for an old one
 	golang.org/x/sync v0.24.0 // errgroup: parts that stop together
-	golang.org/x/sys v0.49.0 // kept current beside client_golang
+	golang.org/x/sys v0.49.0 // indirect; kept current beside client_golang
 	golang.org/x/term v0.47.0 // passwords typed without echo
 	golang.org/x/text v0.43.0 // SASLprep of passwords
 	google.golang.org/protobuf v1.36.12 // walking pg_query's trees
@@ -26,14 +27,12 @@ require (
 	github.com/VividCortex/ewma v1.2.0 // indirect
 	github.com/acarl005/stripansi v0.0.0-20180116102854-5a71ef0e047d // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
-	github.com/c2sp/wycheproof v0.0.0-20260902155932-3fa63dd0344a // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/cpuguy83/go-md2man/v2 v2.0.7 // indirect
 	github.com/jackc/chunkreader/v2 v2.0.0 // indirect
 	github.com/jackc/pgio v1.0.0 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
-	github.com/jackc/puddle/v2 v2.2.3 // indirect
 	github.com/mattn/go-runewidth v0.0.16 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
