@@ -81,6 +81,9 @@ func (d *dev) run(ctx context.Context) (err error) {
 		err = errors.Join(err, d.close())
 	}()
 
+	if err := errors.Join(checkAddress(d.listen, "--listen"), checkAddress(d.http, "--http")); err != nil {
+		return err
+	}
 	if err := d.openHome(ctx); err != nil {
 		return err
 	}

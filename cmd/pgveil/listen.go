@@ -27,9 +27,17 @@ func (d *dev) openListeners() error {
 	return nil
 }
 
-func listenTCP(address, flag string) (net.Listener, error) {
+// checkAddress refuses what is no address, before anything is opened.
+func checkAddress(address, flag string) error {
 	if _, _, err := net.SplitHostPort(address); err != nil {
-		return nil, usage("%s: %q is not HOST:PORT", flag, address)
+		return usage("%s: %q is not HOST:PORT", flag, address)
+	}
+	return nil
+}
+
+func listenTCP(address, flag string) (net.Listener, error) {
+	if err := checkAddress(address, flag); err != nil {
+		return nil, err
 	}
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
