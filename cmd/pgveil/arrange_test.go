@@ -128,7 +128,7 @@ func TestExamplesParse(t *testing.T) {
 
 func TestWrongLinesAreUsageErrors(t *testing.T) {
 	t.Parallel()
-	for _, line := range []string{"nonsense", "version extra", "version --nope", "version -o yaml", "dev --listen nowhere", "dev --ephemeral --data /x"} {
+	for _, line := range []string{"nonsense", "version extra", "version --nope", "version -o yaml", "dev --listen nowhere --data " + t.TempDir(), "dev --ephemeral --data /x"} {
 		var out, errs strings.Builder
 		code := run(t.Context(), append([]string{"pgveil"}, strings.Fields(line)...), newUI(strings.NewReader(""), &out, &errs))
 		if code != exitUsage || !strings.HasPrefix(errs.String(), "pgveil: error: ") {
