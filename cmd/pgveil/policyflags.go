@@ -17,7 +17,7 @@ import (
 // the flag of the same name.
 var layoutFlags = []cli.Flag{
 	&cli.StringFlag{Name: "format", Usage: "`FORMAT` of the values: " + formatNames()},
-	&cli.StringFlag{Name: "options", Usage: "read the options from `FILE`, a JSON object as policy show -o json prints it; flags go before it"},
+	&cli.StringFlag{Name: "options", Usage: "read the options from `FILE`, a JSON object as policy show -o json prints it; flags override it"},
 	&cli.StringFlag{Name: "method", Usage: "`METHOD` ff1, aes-siv (the whole value sealed) or one-way (nothing turns it back; default: the format's)"},
 	&cli.StringFlag{Name: "mask", Usage: "`MASK` shown to roles that may mask (default: the format's; null shows NULL)"},
 	&cli.IntFlag{Name: "keep-first", Usage: "leave the first `N` characters as they are"},
