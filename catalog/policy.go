@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,10 +20,7 @@ const maxNameLen = 63
 // CreatePolicy makes a policy with its first key version. p.ID is ignored and made here. A policy the engine refuses is
 // the engine's *PolicyError; a name that is taken is an *Error with CodeExists.
 func (s *Store) CreatePolicy(ctx context.Context, p engine.Policy) error {
-	if err := checkPolicyName(p.Name); err != nil {
-		return err
-	}
-	if err := p.Check(); err != nil {
+	if err := checkNewPolicy(p); err != nil {
 		return err
 	}
 	options, err := json.Marshal(p.Options)
@@ -34,7 +32,7 @@ func (s *Store) CreatePolicy(ctx context.Context, p engine.Policy) error {
 		var known *Error
 		switch {
 		case err == nil:
-			return &Error{CodeExists, fmt.Sprintf("policy %q exists", p.Name), "choose another name, or drop it first"}
+			return policyExists(p.Name)
 		case !errors.As(err, &known):
 			return err
 		}
@@ -55,6 +53,32 @@ func (s *Store) CreatePolicy(ctx context.Context, p engine.Policy) error {
 		_, err = compile(c.sealer, r, []keyRow{k})
 		return err
 	})
+}
+
+// CheckPolicy returns the error that CreatePolicy would refuse p with, and changes nothing.
+func (s *Store) CheckPolicy(ctx context.Context, p engine.Policy) error {
+	if err := checkNewPolicy(p); err != nil {
+		return err
+	}
+	policies, err := s.Policies(ctx)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(policies, func(i PolicyInfo) bool { return i.Name == p.Name }) {
+		return policyExists(p.Name)
+	}
+	return nil
+}
+
+func checkNewPolicy(p engine.Policy) error {
+	if err := checkPolicyName(p.Name); err != nil {
+		return err
+	}
+	return p.Check()
+}
+
+func policyExists(name string) error {
+	return &Error{CodeExists, fmt.Sprintf("policy %q exists", name), "choose another name, or drop it first"}
 }
 
 // checkPolicyName allows what can be written in SQL as 'name' and on a command line without thought.

@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -43,9 +44,14 @@ func testBadPoliciesAreRefused(t *testing.T) {
 	for _, name := range []string{"", "SSN", "1a", "a b", "a'b", strings.Repeat("a", 64)} {
 		wantCode(t, in.CreatePolicy(t.Context(), engine.Policy{Name: name, Format: "ssn"}), catalog.CodeInvalid, "cannot be the name")
 	}
-	var refused *engine.PolicyError
-	if err := in.CreatePolicy(t.Context(), engine.Policy{Name: "x", Format: "nonsense"}); !errors.As(err, &refused) {
-		t.Errorf("an unknown format gives %v, want the engine's *PolicyError", err)
+	wantCode(t, in.CheckPolicy(t.Context(), engine.Policy{Name: "ssn", Format: "ssn"}), catalog.CodeExists, `"ssn"`)
+	wantCode(t, in.CheckPolicy(t.Context(), engine.Policy{Name: "SSN", Format: "ssn"}), catalog.CodeInvalid, "cannot be the name")
+	must(t, in.CheckPolicy(t.Context(), engine.Policy{Name: "x", Format: "ssn"}))
+	for _, f := range []func(context.Context, engine.Policy) error{in.CreatePolicy, in.CheckPolicy} {
+		var refused *engine.PolicyError
+		if err := f(t.Context(), engine.Policy{Name: "x", Format: "nonsense"}); !errors.As(err, &refused) {
+			t.Errorf("an unknown format gives %v, want the engine's *PolicyError", err)
+		}
 	}
 	if after := in.snapshot().CatalogEpoch(); after != before {
 		t.Errorf("refused changes moved the epoch from %d to %d", before, after)

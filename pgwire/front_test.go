@@ -13,6 +13,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"pgveil/catalog"
+	"pgveil/engine"
 	"pgveil/internal/pgtest"
 )
 
@@ -63,6 +65,37 @@ func TestEachRoleSeesWhatItMaySee(t *testing.T) {
 			if got[1] != "∅|∅|∅|∅|Nobody" {
 				t.Errorf("%s: NULL is shown as %q", mode, got[1])
 			}
+		}
+	}
+}
+
+func TestANullMaskIsShownAsNULL(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, pgtest.Database(t))
+	super := f.direct()
+	f.must(super, "create table patients (id int primary key, ssn text)", "grant all on patients to "+f.role("app")+", "+f.role("support"))
+	if err := f.store.CreatePolicy(t.Context(), engine.Policy{Name: "hidden", Format: "ssn", Options: engine.Options{Mask: "null"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.store.Protect(t.Context(), super.Config().Database, "public", "patients", "ssn", "hidden"); err != nil {
+		t.Fatal(err)
+	}
+	for role, actions := range map[string][]catalog.Action{"app": {catalog.Tokenize, catalog.Reveal}, "support": {catalog.Mask}} {
+		for _, a := range actions {
+			if err := f.store.Grant(t.Context(), f.role(role), a, "hidden"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	f.refresh()
+	app, support := f.as("app"), f.as("support")
+	f.must(app, "insert into patients values (1, '"+anSSN+"')")
+	for mode, m := range modes {
+		f.want(support, []string{"1|∅"}, "select id, ssn from patients", m)
+		f.want(app, []string{"1|" + anSSN}, "select id, ssn from patients", m)
+		var shown *string
+		if err := support.QueryRow(t.Context(), "select ssn from patients", m).Scan(&shown); err != nil || shown != nil {
+			t.Errorf("%s: the mask is not NULL (%v)", mode, err)
 		}
 	}
 }

@@ -142,6 +142,10 @@ func (s *shown) row(dst, body []byte) ([]byte, error) {
 			dst = append(appendInt32(dst, len(v)), v...)
 			continue
 		}
+		if col.view != sql.Clear && col.transform.MaskIsNull() {
+			dst = appendInt32(dst, -1) // NULL, not the empty string; nothing needs deciphering for it
+			continue
+		}
 		at := len(dst)
 		dst = appendInt32(dst, 0)
 		var err error

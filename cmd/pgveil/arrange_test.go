@@ -128,7 +128,7 @@ func TestExamplesParse(t *testing.T) {
 
 func TestWrongLinesAreUsageErrors(t *testing.T) {
 	t.Parallel()
-	for _, line := range []string{"nonsense", "version extra", "version --nope", "version -o yaml", "dev --listen nowhere", "dev --ephemeral --data /x"} {
+	for _, line := range []string{"nonsense", "version extra", "version --nope", "version -o yaml", "dev --listen nowhere --data " + t.TempDir(), "dev --ephemeral --data /x"} {
 		var out, errs strings.Builder
 		code := run(t.Context(), append([]string{"pgveil"}, strings.Fields(line)...), newUI(strings.NewReader(""), &out, &errs))
 		if code != exitUsage || !strings.HasPrefix(errs.String(), "pgveil: error: ") {
@@ -155,6 +155,11 @@ func parse(t *testing.T, name string, argv []string) (args, flags []string) {
 					value = map[bool]string{true: "true", false: "false"}[call.Bool(f.Name)]
 				case *cli.StringSliceFlag:
 					value = strings.Join(call.StringSlice(f.Name), ",")
+				case *cli.GenericFlag:
+					value = ""
+					for _, path := range call.Generic(f.Name).(*pathList).paths {
+						value += path.Path + "=" + path.Format
+					}
 				case *cli.IntFlag:
 					value = sampleInt
 					if call.Int(f.Name) != 7 {
@@ -191,6 +196,8 @@ func sample(f cli.Flag) string {
 		return sampleInt
 	case *cli.DurationFlag:
 		return "1m0s"
+	case *cli.GenericFlag:
+		return "/a,b=c=text"
 	}
 	if f == outputFlag {
 		return "json"

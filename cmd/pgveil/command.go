@@ -138,6 +138,10 @@ func fresh(flags []cli.Flag) []cli.Flag {
 		case *cli.IntFlag:
 			c := *f
 			out[i] = &c
+		case *cli.GenericFlag:
+			c := *f
+			c.Value = new(pathList)
+			out[i] = &c
 		default:
 			panic(fmt.Sprintf("pgveil: flag --%s is of a kind that command.go does not know", f.Names()[0]))
 		}

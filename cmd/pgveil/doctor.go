@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"pgveil/catalog"
+	"pgveil/engine"
 	"pgveil/internal/cluster"
 	"pgveil/migrations"
 	"pgveil/replication"
@@ -193,8 +194,9 @@ func (r *doctorReport) policies(ctx context.Context, p *control) {
 		return
 	}
 	for _, i := range policies {
-		if i.AcceptSmallDomain {
-			r.warn("policy "+i.Name, "accepts a small domain: whoever may tokenize can list its values")
+		policy := engine.Policy{Name: i.Name, Format: i.Format, Options: i.Options, AcceptSmallDomain: i.AcceptSmallDomain}
+		if small := smallDomains(policy); len(small) > 0 && accepts(policy) {
+			r.warn("policy "+i.Name, "accepts a small domain (%s): whoever may tokenize can list its values", strings.Join(small, ", "))
 		}
 	}
 }

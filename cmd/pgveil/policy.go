@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,16 +13,12 @@ var policyCommands = []command{
 		name: "policy create", args: "NAME", min: 1, max: 1,
 		summary: "make a policy and its first key",
 		example: `pgveil policy create ssn --format ssn
-pgveil policy create account --format digits --min-length 8 --keep-last 2
-pgveil policy list`,
-		flags: []cli.Flag{
-			&cli.StringFlag{Name: "format", Usage: "`FORMAT` of the values: " + formatNames()},
-			&cli.StringFlag{Name: "mask", Usage: "`MASK` shown to roles that may mask (default: the format's)"},
-			&cli.IntFlag{Name: "keep-last", Usage: "leave the last `N` characters as they are (0: the format's default, -1: none)"},
-			&cli.IntFlag{Name: "min-length", Usage: "shortest value that is accepted is `N` long (0: the format's default)"},
-			&cli.IntFlag{Name: "max-length", Usage: "longest value that is accepted is `N` long (0: the format's default)"},
-			&cli.BoolFlag{Name: "accept-small-domain", Usage: "allow fewer than 1,000,000 possible values: who may tokenize can list them all"},
-		},
+pgveil policy create account --format digits --min-length 9 --keep-last 2
+pgveil policy create visit --format json --path /patient/ssn=ssn --path /visits/*/day=timestamp
+pgveil policy create order --format custom --alphabet 0123456789 --keep-first 3 --separators - --dry-run`,
+		flags: append([]cli.Flag{
+			&cli.BoolFlag{Name: "dry-run", Usage: "only say what the policy would be"},
+		}, layoutFlags...),
 		run: withControl(policyCreate),
 	},
 	{
@@ -34,9 +29,18 @@ pgveil policy list`,
 	},
 	{
 		name: "policy show", args: "NAME", min: 1, max: 1,
-		summary: "show a policy, its options and its keys",
+		summary: "show a policy, its options and what they come to",
 		example: "pgveil policy show ssn -o json",
 		run:     withControl(policyShow),
+	},
+	{
+		name: "policy test", args: "NAME", min: 1, max: 2, // the second is refused with the reason
+		summary: "show what becomes of values on standard input: token, value again, mask",
+		example: `pgveil policy test ssn < values.txt
+pgveil policy test ssn -o json < values.txt
+pgveil policy test trial --format alphanumeric --case upper --keep-last 2 < values.txt`,
+		flags: layoutFlags,
+		run:   policyTest,
 	},
 	{
 		name: "policy drop", args: "NAME", min: 1, max: 1,
@@ -59,21 +63,31 @@ func formatNames() string {
 }
 
 func policyCreate(ctx context.Context, c *call, p *control) error {
-	format, err := c.required("format")
+	policy, err := c.layout(c.arg(0))
 	if err != nil {
 		return err
 	}
-	policy := engine.Policy{
-		Name: c.arg(0), Format: format, AcceptSmallDomain: c.Bool("accept-small-domain"),
-		Options: engine.Options{
-			Mask: c.String("mask"), KeepLast: c.Int("keep-last"), MinLength: c.Int("min-length"), MaxLength: c.Int("max-length"),
-		},
+	if c.Bool("dry-run") {
+		return policyDryRun(ctx, c, p, policy)
 	}
 	err = p.audited(ctx, "policy create", policy.Name, "", func() error { return p.store.CreatePolicy(ctx, policy) })
 	if err != nil {
+		return refused(err)
+	}
+	c.ui.warnOf(policy)
+	return printPolicies(ctx, c, p, policy.Name)
+}
+
+// policyDryRun refuses what policy create would, and otherwise shows what it would make.
+func policyDryRun(ctx context.Context, c *call, p *control, policy engine.Policy) error {
+	if err := p.store.CheckPolicy(ctx, policy); err != nil {
+		return refused(err)
+	}
+	t, err := policyTable(policy, nil)
+	if err != nil {
 		return err
 	}
-	return printPolicies(ctx, c, p, policy.Name)
+	return c.ui.printOne(t)
 }
 
 func policyList(ctx context.Context, c *call, p *control) error { return printPolicies(ctx, c, p, "") }
@@ -102,13 +116,12 @@ func policyShow(ctx context.Context, c *call, p *control) error {
 		if i.Name != c.arg(0) {
 			continue
 		}
-		options, err := json.Marshal(i.Options)
+		policy := engine.Policy{Name: i.Name, Format: i.Format, Options: i.Options, AcceptSmallDomain: i.AcceptSmallDomain}
+		t, err := policyTable(policy, &i)
 		if err != nil {
 			return err
 		}
-		t := newTable("name", "format", "method", "options", "accept_small_domain", "active_version", "column_version", "usable", "created")
-		t.add(i.Name, i.Format, i.Method, string(options), i.AcceptSmallDomain, i.Active, i.ColumnVersion, i.Usable, i.Created)
-		return c.ui.print(t)
+		return c.ui.printOne(t)
 	}
 	return failed("unknown policy %q", c.arg(0)).hint("pgveil policy list")
 }

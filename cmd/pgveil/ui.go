@@ -31,7 +31,8 @@ import (
 //   - A warning is `pgveil: warning: …`. Progress is plain lines, without colour, good for a log file too.
 //   - The exit code says the kind of failure (the constants below).
 //   - A password is read from stdin, without echo where that is a terminal; never from an argument.
-//   - Nothing here ever prints a value, a token, a key or a password, except dev's env file, which is 0600.
+//   - Values are read from stdin too, and printed where they are what was asked for (detokenize, policy test).
+//   - Nothing else here ever prints a value, a token, a key or a password, except dev's env file, which is 0600.
 
 // Exit codes; they are promises.
 const (
@@ -186,6 +187,22 @@ func (u *ui) print(t *table) error {
 	return w.Flush()
 }
 
+// printOne writes a table of one row on its side, a line a column; in JSON it is a table like any other.
+func (u *ui) printOne(t *table) error {
+	if u.json {
+		return u.printJSON(t)
+	}
+	w := tabwriter.NewWriter(u.out, 0, 0, 2, ' ', 0)
+	for i, v := range t.rows[0] {
+		name := strings.ToUpper(strings.ReplaceAll(t.columns[i], "_", " "))
+		for line := range strings.SplitSeq(cell(v), "\n") {
+			fmt.Fprintf(w, "%s\t%s\n", name, line)
+			name = ""
+		}
+	}
+	return w.Flush()
+}
+
 func (u *ui) printJSON(t *table) error {
 	var b bytes.Buffer
 	b.WriteString("[")
@@ -198,7 +215,7 @@ func (u *ui) printJSON(t *table) error {
 			if j > 0 {
 				b.WriteString(", ")
 			}
-			text, err := json.Marshal(v)
+			text, err := plainJSON(v)
 			if err != nil {
 				return err
 			}
@@ -212,6 +229,17 @@ func (u *ui) printJSON(t *table) error {
 	b.WriteString("]\n")
 	_, err := u.out.Write(b.Bytes())
 	return err
+}
+
+// plainJSON is v as JSON for people and programs, not for web pages: <, > and & stay as they are.
+func plainJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.TrimRight(b.Bytes(), "\n"), nil
 }
 
 // cell is a value in a text table.
@@ -256,6 +284,29 @@ func (u *ui) password(prompt string) (secret.Bytes, error) {
 		return secret.Bytes{}, usage("no password on standard input")
 	}
 	return secret.New(line), nil
+}
+
+// values reads the lines of stdin, of which there may be so many in so many bytes. Where it is a terminal it asks first.
+func (u *ui) values(prompt string, maxBytes int64, maxLines int) (lines [][]byte, err error) {
+	if u.interactive() {
+		fmt.Fprintln(u.err, prompt)
+	}
+	text, err := io.ReadAll(io.LimitReader(u.in, maxBytes+1))
+	if err != nil {
+		return nil, err
+	}
+	for at := 0; at < len(text); {
+		end, next := lineEnd(text, at)
+		lines = append(lines, text[at:end])
+		at = next
+	}
+	switch {
+	case len(lines) == 0:
+		return nil, usage("no values on standard input").hint("give them there, one a line")
+	case int64(len(text)) > maxBytes || len(lines) > maxLines:
+		return nil, usage("more than %d values or %d bytes on standard input", maxLines, maxBytes).hint("pgveil tokenize takes any number")
+	}
+	return lines, nil
 }
 
 // consent asks a yes-or-no question; where nobody can answer it, the answer is no.
