@@ -410,6 +410,35 @@ func TestPoliciesAndGrantsChangeUnderPreparedStatements(t *testing.T) {
 	f.refused(app, "42501", "select detokenize('ssn', ssn) from customers")
 }
 
+func TestAOneWayColumnIsMaskedAndSearched(t *testing.T) {
+	t.Parallel()
+	f := withJane(t)
+	if err := f.store.CreatePolicy(t.Context(), engine.Policy{Name: "badge", Format: "text", Options: engine.Options{Method: "one-way"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.store.Protect(t.Context(), f.direct().Config().Database, "public", "notes", "note", "badge"); err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range []catalog.Action{catalog.Tokenize, catalog.Reveal} {
+		if err := f.store.Grant(t.Context(), f.role("app"), a, "badge"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.refresh()
+	app := f.as("app")
+	for _, m := range modes {
+		f.must(app, "delete from notes")
+		f.want(app, []string{"1|********"}, "insert into notes (id, note) values (1, $1) returning id, note", m, "B-1234")
+		f.want(app, []string{"1|********"}, "select id, note from notes where note = $1", m, "B-1234")
+		f.refused(app, "42501", "select detokenize('badge', note) from notes", m)
+	}
+	stored, err := f.rows(f.direct(), "select note from notes")
+	if err != nil || !strings.HasPrefix(stored[0], "t1_") {
+		t.Errorf("stored %q, %v", stored, err)
+	}
+	f.want(f.as("support"), stored, "select note from notes")
+}
+
 func TestABadStoredValueIsNeverShown(t *testing.T) {
 	t.Parallel()
 	f := withJane(t)

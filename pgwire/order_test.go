@@ -91,7 +91,7 @@ func TestASessionOutlivesAFailedProbe(t *testing.T) {
 	app := f.as("app")
 	hit := false
 	set := func(ms int) { // which may time out itself
-		for range 100 {
+		for {
 			if _, err := app.Exec(t.Context(), fmt.Sprintf("set statement_timeout = %d", ms), pgx.QueryExecModeSimpleProtocol); err == nil {
 				return
 			}

@@ -120,6 +120,9 @@ func (s *shown) show(i int, policy, name string, typ uint32, v *view, access fun
 	return nil
 }
 
+// oneWayMask is shown for tokens that nothing can turn back.
+const oneWayMask = "********"
+
 // row gives a DataRow's body with values and masks in the place of tokens, appended to dst.
 func (s *shown) row(dst, body []byte) ([]byte, error) {
 	c := cursor{b: body}
@@ -144,6 +147,10 @@ func (s *shown) row(dst, body []byte) ([]byte, error) {
 		}
 		if col.view != sql.Clear && col.transform.MaskIsNull() {
 			dst = appendInt32(dst, -1) // NULL, not the empty string; nothing needs deciphering for it
+			continue
+		}
+		if col.transform.Policy().Method() == engine.OneWay {
+			dst = append(appendInt32(dst, len(oneWayMask)), oneWayMask...)
 			continue
 		}
 		at := len(dst)

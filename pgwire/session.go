@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"pgveil/catalog"
+	"pgveil/engine"
 	"pgveil/sql"
 )
 
@@ -245,10 +246,16 @@ func (x *session) access(v *view) func(policy string) (sql.Access, bool) {
 			return sql.Access{}, false
 		}
 		a := sql.Access{Tokenize: v.snap.May(x.role, catalog.Tokenize, policy), Reveal: v.snap.May(x.role, catalog.Reveal, policy)}
+		mask := v.snap.May(x.role, catalog.Mask, policy)
 		switch {
+		case p.Method() == engine.OneWay: // there is no value to show: who may see one gets a mask, not a token that looks like one
+			if a.Reveal || mask {
+				a.View = sql.Mask
+			}
+			a.Reveal = false
 		case a.Reveal:
 			a.View = sql.Clear
-		case v.snap.May(x.role, catalog.Mask, policy):
+		case mask:
 			a.View = sql.Mask
 		}
 		return a, true
