@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -113,6 +114,11 @@ func Open(ctx context.Context, c Config) (*Log, error) {
 	s, err := newSequencer(c)
 	if err != nil {
 		return nil, err
+	}
+	if c.CheckpointDir != "" {
+		if err := os.MkdirAll(c.CheckpointDir, 0o700); err != nil {
+			return nil, &Error{Message: "the directory of checkpoints cannot be made: " + err.Error(), Hint: "give one that this account may write to"}
+		}
 	}
 	if err := s.connect(ctx); err != nil {
 		return nil, err

@@ -1,6 +1,8 @@
 package sql
 
 import (
+	"strings"
+
 	pg "github.com/pganalyze/pg_query_go/v6"
 )
 
@@ -42,11 +44,14 @@ func (a *analysis) utility(n *pg.Node) error {
 }
 
 func (a *analysis) refuseRelation(rel *Relation, how string) *Refusal {
-	name := rel.Name
-	for _, c := range rel.Columns {
-		if c.Policy != "" {
-			return refuse("Connect to the backing database directly, where the column holds tokens.", "column %q of relation %q is protected, and the relation %s", c.Name, name, how)
+	name, column := rel.Name, ""
+	for _, c := range rel.Columns { // the one that the text names, else the first
+		if c.Policy != "" && (column == "" || mentions(a.Text, strings.ToLower(c.Name)) && !mentions(a.Text, strings.ToLower(column))) {
+			column = c.Name
 		}
+	}
+	if column != "" {
+		return refuse("Connect to the backing database directly, where the column holds tokens.", "column %q of relation %q is protected, and the relation %s", column, name, how)
 	}
 	return refuse("Connect to the backing database directly, where the columns hold tokens.", "relation %q %s", name, how)
 }

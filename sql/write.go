@@ -65,6 +65,16 @@ func (a *analysis) insertColumns(s *pg.InsertStmt, rel *Relation) ([]Attribute, 
 	return columns, nil
 }
 
+// firstProtected is the name of the first protected column.
+func (r *Relation) firstProtected() string {
+	for _, c := range r.Columns {
+		if c.Policy != "" {
+			return c.Name
+		}
+	}
+	return ""
+}
+
 // attribute finds the column that t assigns to. Of a protected relation it must exist: the server would log the statement.
 func (r *Relation) attribute(t *pg.ResTarget) (Attribute, error) {
 	for _, c := range r.Columns {
@@ -86,7 +96,7 @@ func (a *analysis) insertSource(s *pg.InsertStmt, rel *Relation, columns []Attri
 	plainValues := len(sel.GetValuesLists()) > 0 && len(sel.SortClause) == 0 && sel.LimitCount == nil && sel.LimitOffset == nil && sel.WithClause == nil
 	if !plainValues {
 		if rel.protected() {
-			return refuseAt(s.Relation.Location, refuse("Use INSERT … VALUES with constants or parameters.", "INSERT … SELECT into %q, which has protected columns, is not supported yet", rel.Name))
+			return refuseAt(s.Relation.Location, refuse("Use INSERT … VALUES with constants or parameters.", "INSERT … SELECT into %q, whose column %q is protected, is not supported yet", rel.Name, rel.firstProtected()))
 		}
 		_, err := a.query(s.SelectStmt, &scope{parent: sc}, hidden)
 		return err

@@ -67,8 +67,7 @@ func columnRelease(ctx context.Context, c *call, p *control) error {
 	if err != nil {
 		return err
 	}
-	c.ui.say("%s.%s.%s is not protected any more", schema, table, c.arg(1))
-	return nil
+	return c.ui.did("%s is not protected any more", "released", schema+"."+table+"."+c.arg(1))
 }
 
 func columnList(ctx context.Context, c *call, p *control) error {

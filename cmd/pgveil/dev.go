@@ -113,7 +113,7 @@ func (d *dev) close() error {
 // stay behind. The goroutine ends with ctx.
 func watchGoRun(ctx context.Context, stop context.CancelCauseFunc) {
 	exe, err := os.Executable()
-	if err != nil || runtime.GOOS == "windows" || !strings.Contains(exe, "go-build") || filepath.Base(filepath.Dir(exe)) != "exe" {
+	if err != nil || runtime.GOOS == "windows" || !strings.Contains(exe, "go-build") || strings.HasSuffix(exe, ".test") { // go run's own, or from its cache
 		return
 	}
 	parent := os.Getppid()

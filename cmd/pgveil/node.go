@@ -17,7 +17,7 @@ import (
 )
 
 // roles of a process; serve --only picks some.
-var nodeRoles = []string{"wire", "http", "replicate", "jobs"}
+var nodeRoles = []string{"wire", "http", "replicate"}
 
 // A node is one process at work: some or all of the front-end, the replication workers and HTTP.
 type node struct {

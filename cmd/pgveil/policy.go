@@ -134,6 +134,5 @@ func policyDrop(ctx context.Context, c *call, p *control) error {
 	if err != nil {
 		return err
 	}
-	c.ui.say("policy %s dropped", c.arg(0))
-	return nil
+	return c.ui.did("policy %s dropped", "dropped", c.arg(0))
 }

@@ -251,6 +251,5 @@ func replicateDrop(ctx context.Context, c *call, p *control) error {
 	if err != nil {
 		return err
 	}
-	c.ui.say("stream %s dropped; its tables stay", name)
-	return nil
+	return c.ui.did("stream %s dropped; its tables stay", "dropped", name)
 }

@@ -187,6 +187,17 @@ func (u *ui) print(t *table) error {
 	return w.Flush()
 }
 
+// did says that what was asked for is done: a sentence about object on stderr, or in JSON an object {column: object} on stdout.
+func (u *ui) did(sentence, column, object string) error {
+	if !u.json {
+		u.say(sentence, object)
+		return nil
+	}
+	t := newTable(column)
+	t.add(object)
+	return u.printJSON(t)
+}
+
 // printOne writes a table of one row on its side, a line a column; in JSON it is a table like any other.
 func (u *ui) printOne(t *table) error {
 	if u.json {

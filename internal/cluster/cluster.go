@@ -190,8 +190,21 @@ func Start(ctx context.Context, config Config) (*Cluster, error) {
 		if errors.Is(err, ErrPortInUse) && config.Port == 0 && attempt < 5 {
 			continue
 		}
+		// The children of a server that was killed hold its lock file for a moment after it.
+		if stillLocked(config.Data) && attempt < 50 && ctx.Err() == nil {
+			time.Sleep(200 * time.Millisecond)
+			if StopStray(ctx, config.Data) == nil {
+				continue
+			}
+		}
 		return nil, fmt.Errorf("start PostgreSQL in %s: %w", config.Data, err)
 	}
+}
+
+// stillLocked tells whether a lock file stands in the data directory: of the server that just failed to start beside it none is left.
+func stillLocked(data string) bool {
+	_, err := os.Stat(filepath.Join(data, "postmaster.pid"))
+	return err == nil
 }
 
 func (c *Cluster) start(ctx context.Context, owner *Owner) error {
