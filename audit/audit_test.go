@@ -603,3 +603,25 @@ func (l *logBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.b.String()
 }
+
+func TestAMissingCheckpointDirectoryIsNotTakenForAnEmptyOne(t *testing.T) {
+	t.Parallel()
+	c, _ := setup(t)
+	l, err := audit.Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Append(t.Context(), audit.Record{Kind: audit.Admin, Action: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := audit.Verify(t.Context(), c); err != nil {
+		t.Errorf("with its directory: %v", err)
+	}
+	c.CheckpointDir = filepath.Join(t.TempDir(), "nowhere")
+	if _, err := audit.Verify(t.Context(), c); err == nil {
+		t.Error("a directory that does not exist is taken for an empty one")
+	}
+}

@@ -107,9 +107,6 @@ func readCheckpoints(dir string) (map[string]checkpoint, error) {
 		return all, nil
 	}
 	files, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &Error{Message: fmt.Sprintf("there is no directory %s to look for checkpoints in", dir), Hint: "without its checkpoints a log that was cut short cannot be told from a whole one; give the directory the nodes write to"}
-	}
 	if err != nil {
 		return nil, fmt.Errorf("read the checkpoints: %w", err)
 	}

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -45,7 +47,8 @@ func Verify(ctx context.Context, c Config) (Report, error) {
 	}
 	// Before the records: a checkpoint made meanwhile would be ahead of them.
 	checkpoints, err := readCheckpoints(c.CheckpointDir)
-	if err != nil {
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
 		return Report{}, err
 	}
 	conn, err := dial(ctx, c.DSN)
@@ -65,6 +68,10 @@ func Verify(ctx context.Context, c Config) (Report, error) {
 	_, err = pgx.ForEachRow(rows, e.targets(), func() error { v.entry(&e); return nil })
 	if err != nil {
 		return Report{}, explain(err)
+	}
+	if missing && len(v.nodes) > 0 { // whoever wrote the records made it
+		return Report{}, &Error{Message: fmt.Sprintf("there is no directory %s to look for checkpoints in", c.CheckpointDir),
+			Hint: "without its checkpoints a log that was cut short cannot be told from a whole one; give the directory the nodes write to"}
 	}
 	return v.report(), nil
 }
