@@ -73,6 +73,8 @@ func TestHolesStayClosed(t *testing.T) {
 		{"select 1 === 1"}, {"select agg1(1)"}, {"select row(1)::box1::text"}, {"select withdef()"}, {"insert into defs (id) values (1) returning x"},
 		{"select * from v3"}, {"select f3()"}, {"select * from v4"},
 		{"create table mine (x text default reads())"}, {"create aggregate mine(int) (sfunc = sf, stype = text)"}, {"create operator @@@@ (leftarg = int, rightarg = int, function = opf)"},
+		{"copy (select n.of_row from notes n) to stdout"}, {"copy (select 1 === 1) to stdout"}, {"prepare p as select (note).of_text from notes"}, {"create view vo as select 1 === 1 as u"},
+		{"copy (select row(1)::box1::text) to stdout"}, {"declare c cursor with hold for select n.of_row from notes n"}, {"create table cta as select n.of_row from notes n"},
 		{"create schema s1 create view v1 as select upper(ssn) as u from public.customers"},
 		// what was dropped comes back
 		{"begin", "savepoint s", "drop function f5()", "select 1", "rollback to s", "select f5()"},

@@ -68,8 +68,22 @@ func (a *analysis) anyName(n *pg.Node, what string) error {
 		case *pg.FuncCall:
 			if isOurs(x) {
 				err = refuseAt(x.Location, refuse("Use it in SELECT, INSERT or UPDATE, with a constant or a parameter.", "%s in %s is not supported", last(x.Funcname), what))
-			} else if why := a.Schema.Unsafe(last(x.Funcname)); why != "" && a.Views {
-				err = refuseAt(x.Location, refuse("Connect to the backing database directly, where the columns hold tokens.", "function %q in %s is not supported: %s", last(x.Funcname), what, why))
+			} else {
+				err = a.unsafe(last(x.Funcname), x.Location)
+			}
+		case *pg.A_Expr:
+			err = a.unsafe(last(x.Name), x.Location)
+		case *pg.TypeCast:
+			err = a.unsafe(last(x.TypeName.GetNames()), x.Location)
+		case *pg.ColumnRef: // row.f may be f(row)
+			if len(x.Fields) > 1 {
+				err = a.unsafe(last(x.Fields), x.Location)
+			}
+		case *pg.A_Indirection:
+			for _, f := range x.Indirection {
+				if err == nil {
+					err = a.unsafe(f.GetString_().GetSval(), 0)
+				}
 			}
 		}
 		return err == nil
