@@ -230,8 +230,9 @@ WHERE p.oid OPERATOR(pg_catalog.>=) ` + firstUserOID + `
 UNION ALL SELECT o.oid, '', o.oprname, CASE WHEN o.oprleft OPERATOR(pg_catalog.=) ANY (ARRAY[25, 1043, 2283, 5077]::pg_catalog.oid[]) OR o.oprright OPERATOR(pg_catalog.=) ANY (ARRAY[25, 1043, 2283, 5077]::pg_catalog.oid[]) THEN 'text' ELSE 'sql' END,
 	pg_catalog.concat_ws(' ', o.oprcode, o.oprrest, o.oprjoin), 'o'
 FROM pg_catalog.pg_operator o WHERE o.oid OPERATOR(pg_catalog.>=) ` + firstUserOID + `
-UNION ALL SELECT t.oid, '', y.typname, 'sql', p.proname, 'c'
+UNION ALL SELECT y.oid, '', y.typname, 'sql', p.proname, 'c'
 FROM pg_catalog.pg_cast t JOIN pg_catalog.pg_proc p ON p.oid OPERATOR(pg_catalog.=) t.castfunc JOIN pg_catalog.pg_type y ON (y.oid OPERATOR(pg_catalog.=) t.castsource OR y.oid OPERATOR(pg_catalog.=) t.casttarget) WHERE t.oid OPERATOR(pg_catalog.>=) ` + firstUserOID + `
+	AND y.oid OPERATOR(pg_catalog.>=) ` + firstUserOID + `
 ORDER BY 1`
 }
 
@@ -244,20 +245,27 @@ func relationIDs(columns []*catalog.Column) string {
 	return "{" + strings.Join(ids, ",") + "}"
 }
 
-// dependentsQuery finds the views over, and the children and parents of, the relations $1 and the functions $2, transitively, and the tables that have
-// such a function in a default.
+// dependentsQuery finds what shows the relations $1, or runs the functions $2 or operators $3, or has a column of a type in $4, transitively: views,
+// children and parents, tables with such a function in a column's or a domain's default or check.
 const dependentsQuery = `
 WITH RECURSIVE reached(class, oid) AS (
 	SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, u FROM pg_catalog.unnest($1::pg_catalog.oid[]) u
 	UNION SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid, u FROM pg_catalog.unnest($2::pg_catalog.oid[]) u
-	UNION SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, x.oid FROM reached, LATERAL (
-		SELECT r.ev_class AS oid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite r ON r.oid OPERATOR(pg_catalog.=) d.objid
+	UNION SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass::pg_catalog.oid, u FROM pg_catalog.unnest($3::pg_catalog.oid[]) u
+	UNION SELECT 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid, u FROM pg_catalog.unnest($4::pg_catalog.oid[]) u
+	UNION SELECT x.class, x.oid FROM reached, LATERAL (
+		SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AS class, r.ev_class AS oid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite r ON r.oid OPERATOR(pg_catalog.=) d.objid
 		WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid AND d.refclassid OPERATOR(pg_catalog.=) reached.class AND d.refobjid OPERATOR(pg_catalog.=) reached.oid
-		UNION ALL SELECT f.adrelid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attrdef f ON f.oid OPERATOR(pg_catalog.=) d.objid
-		WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass::pg_catalog.oid AND d.refclassid OPERATOR(pg_catalog.=) reached.class AND d.refobjid OPERATOR(pg_catalog.=) reached.oid
-			AND reached.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid
-		UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) reached.oid AND reached.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
-		UNION ALL SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid OPERATOR(pg_catalog.=) reached.oid AND reached.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid) x)
+		UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, f.adrelid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attrdef f ON f.oid OPERATOR(pg_catalog.=) d.objid
+		WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass::pg_catalog.oid AND d.refclassid OPERATOR(pg_catalog.=) reached.class AND d.refobjid OPERATOR(pg_catalog.=) reached.oid AND reached.class OPERATOR(pg_catalog.<>) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
+		UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid, d.objid FROM pg_catalog.pg_depend d
+		WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid AND d.refclassid OPERATOR(pg_catalog.=) reached.class AND d.refobjid OPERATOR(pg_catalog.=) reached.oid AND reached.class OPERATOR(pg_catalog.<>) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
+		UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid, k.contypid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_constraint k ON k.oid OPERATOR(pg_catalog.=) d.objid
+		WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass::pg_catalog.oid AND d.refclassid OPERATOR(pg_catalog.=) reached.class AND d.refobjid OPERATOR(pg_catalog.=) reached.oid AND reached.class OPERATOR(pg_catalog.<>) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AND k.contypid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
+		UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, d.objid FROM pg_catalog.pg_depend d
+		WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AND d.refclassid OPERATOR(pg_catalog.=) reached.class AND d.refobjid OPERATOR(pg_catalog.=) reached.oid AND reached.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid
+		UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) reached.oid AND reached.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
+		UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid OPERATOR(pg_catalog.=) reached.oid AND reached.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid) x)
 SELECT c.oid, c.relname, n.nspname FROM reached JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) reached.oid JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 WHERE reached.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid`
 
@@ -286,13 +294,14 @@ func load(ctx context.Context, query querier, snap *catalog.Snapshot, name strin
 	for found := -1; found != len(dependents); {
 		found = len(dependents)
 		s := sql.NewSchema(relations, functions)
-		var unsafe []string
+		unsafe := map[sql.Kind][]string{}
 		for i, f := range functions {
-			if f.Kind == sql.Routine && s.Unsafe(f.Name) != "" {
-				unsafe = append(unsafe, string(rows[i][0]))
+			if s.Unsafe(f.Name) != "" {
+				unsafe[f.Kind] = append(unsafe[f.Kind], string(rows[i][0]))
 			}
 		}
-		dependents, err = query(ctx, dependentsQuery, relationIDs(snap.Columns(name)), "{"+strings.Join(unsafe, ",")+"}")
+		array := func(k sql.Kind) string { return "{" + strings.Join(unsafe[k], ",") + "}" }
+		dependents, err = query(ctx, dependentsQuery, relationIDs(snap.Columns(name)), array(sql.Routine), array(sql.Operator), array(sql.Cast))
 		if err != nil {
 			return nil, err
 		}

@@ -41,6 +41,9 @@ func Analyze(r Request) (*Plan, error) {
 			if err := a.settled(tree.Stmts[:i]); err != nil {
 				return nil, err
 			}
+			if err := a.pinned(raw.Stmt); err != nil && i > 0 {
+				return nil, a.place(err)
+			}
 		}
 	}
 	return a.finish()
@@ -145,8 +148,8 @@ func (a *analysis) mentions(raw *pg.RawStmt) bool {
 func (a *analysis) settled(before []*pg.RawStmt) error {
 	for _, raw := range before {
 		switch n := raw.Stmt.Node.(type) {
-		case *pg.Node_SelectStmt, *pg.Node_InsertStmt, *pg.Node_UpdateStmt, *pg.Node_DeleteStmt, *pg.Node_ExplainStmt:
-			if !calls(raw.Stmt, "set_config") {
+		case *pg.Node_SelectStmt, *pg.Node_InsertStmt, *pg.Node_UpdateStmt, *pg.Node_DeleteStmt:
+			if !calls(raw.Stmt, "set_config") && !makes(raw.Stmt) {
 				continue
 			}
 		case *pg.Node_VariableSetStmt:
@@ -176,6 +179,33 @@ func inertSetting(s *pg.VariableSetStmt) bool {
 		return false
 	}
 	return true
+}
+
+// makes tells whether a query makes a table (SELECT INTO).
+func makes(n *pg.Node) bool {
+	found := false
+	visit(n.ProtoReflect(), func(m any) bool {
+		if _, ok := m.(*pg.IntoClause); ok {
+			found = true
+		}
+		return !found
+	})
+	return found
+}
+
+// pinned refuses a statement behind others that names what a protected relation is called but means something else now: a view, default or trigger
+// in an earlier statement could still change search_path. A protected one is qualified in the text.
+func (a *analysis) pinned(n *pg.Node) error {
+	var err error
+	visit(n.ProtoReflect(), func(m any) bool {
+		if rv, ok := m.(*pg.RangeVar); ok && rv.Schemaname == "" && a.Schema.Names(rv.Relname) {
+			if rel := a.relations[Name{"", rv.Relname}]; rel == nil || !rel.protected() {
+				err = refuseAt(rv.Location, refuse("Send the statements one by one.", "an earlier statement of the same query may change what the name %q means", rv.Relname))
+			}
+		}
+		return err == nil
+	})
+	return err
 }
 
 func calls(n *pg.Node, function string) bool {

@@ -326,6 +326,7 @@ func (a *analysis) target(t *pg.ResTarget, sc *scope, to destination, out *resul
 		return err
 	}
 	out.columns = append(out.columns, column{name: t.Name})
+	out.open = out.open || expands(t.Val)
 	return a.expr(t.Val, sc, "the target list")
 }
 

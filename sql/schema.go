@@ -163,15 +163,19 @@ func (s *Schema) scan(text string, code bool) bool {
 		return true
 	}
 	var buf [maxName + 1]byte
-	conflict := false // the word before: ON CONFLICT DO is no DO
+	looked := false
 	for w, i := nextWord(text, 0, buf[:]); len(w) > 0; w, i = nextWord(text, i, buf[:]) {
 		if _, hit := s.hits[string(w)]; hit {
 			return true
 		}
-		if code && (string(w) == "execute" || string(w) == "do" && !conflict) {
+		if code && string(w) == "execute" {
 			return true
 		}
-		conflict = string(w) == "conflict"
+		if code && string(w) == "do" && !looked { // once: ON CONFLICT DO is no DO
+			if looked = true; starts(text, "do") {
+				return true
+			}
+		}
 	}
 	return false
 }

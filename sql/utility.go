@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"slices"
 	"strings"
 
 	pg "github.com/pganalyze/pg_query_go/v6"
@@ -62,8 +63,13 @@ func (a *analysis) anyName(n *pg.Node, what string) error {
 	visit(n.ProtoReflect(), func(m any) bool {
 		switch x := m.(type) {
 		case *pg.RangeVar:
-			if rel := a.relations[Name{x.Schemaname, x.Relname}]; rel != nil && (rel.Reaches || rel.protected()) {
+			rel := a.relations[Name{x.Schemaname, x.Relname}]
+			switch {
+			case rel == nil:
+			case rel.Reaches || rel.protected():
 				err = refuseAt(x.Location, a.refuseRelation(rel, "is named by "+what+", which is not supported yet"))
+			case a.Views && rel.Schema == "pg_catalog" && slices.Contains(statistics, rel.Name):
+				err = refuseAt(x.Location, refuse("Ask a role that sees tokens only.", "relation %q shows tokens of protected columns", rel.Name))
 			}
 		case *pg.FuncCall:
 			if isOurs(x) {
