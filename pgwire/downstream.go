@@ -318,6 +318,7 @@ func (x *session) failed(e *expected, body []byte) error {
 			return err
 		}
 	}
+	x.erred.Store(true)
 	if e.copyIn {
 		e.copyIn = false
 		x.fifo.copyFailed(e)
@@ -355,6 +356,9 @@ func (x *session) ready(body []byte) error {
 	}
 	x.server.release()
 	x.status.Store(int32(body[0]))
+	if body[0] == 'I' {
+		x.erred.Store(false)
+	}
 	x.rows, x.dropping, x.inGroup = nil, false, 0
 	if e == nil {
 		return x.client.send('Z', body)
@@ -405,7 +409,7 @@ func (x *session) scrub(e *expected, body []byte) []byte {
 		case 't':
 			table = string(b)
 		case 'C': // an integrity constraint's violation, of a table that may only be joined to a protected one by a foreign key
-			hide = bytes.HasPrefix(b, []byte("23")) && (e.plan != nil || e.portal != nil)
+			hide = hide || bytes.HasPrefix(b, []byte("23")) && !v.schema.Empty()
 		case 'D', 'W':
 			hide = hide || v.schema.Names(string(b))
 		}

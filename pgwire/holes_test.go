@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"github.com/jackc/pgproto3/v2"
 	"strings"
 	"testing"
 
@@ -127,7 +128,7 @@ func TestOneStatementCannotEndTheProcess(t *testing.T) {
 	t.Parallel()
 	f := withJane(t)
 	conn := f.as("analyst")
-	for _, chain := range []string{" is null", " isnull", ` collate "C"`, " at time zone x", "+1", " union select 1", " is true", " like 'x'"} {
+	for _, chain := range []string{" is null", " isnull", ` collate "C"`, " at time zone x", "+1", " union select 1", " is true", " like 'x'", " union select 'x', true"} {
 		f.refused(conn, "54001", "select 'tokenize', true"+strings.Repeat(chain, 60_000), simple()...)
 	}
 	rows := make([]string, 3000)
@@ -220,6 +221,80 @@ func TestForeignKeyErrorsDoNotShowTokens(t *testing.T) {
 	if strings.Contains(pe.Detail, "t1_") {
 		t.Error("DETAIL shows a token")
 	}
+	f.must(f.direct(), "create table child2 (email text references customers(email) deferrable initially deferred)", "insert into child2 select email from customers where id = 1", "drop table child")
+	app := f.as("app")
+	f.must(app, "begin", "delete from customers where id = 1")
+	pe = f.refused(app, "23503", "commit", simple()...)
+	if strings.Contains(pe.Detail, "t1_") {
+		t.Error("the DETAIL of a deferred constraint shows a token")
+	}
+}
+
+func TestPortalsAndPreparedStatementsAreWhatTheServerSays(t *testing.T) {
+	t.Parallel()
+	f := withJane(t)
+	bind := func(portal, stmt string) *pgproto3.Bind {
+		return &pgproto3.Bind{DestinationPortal: portal, PreparedStatement: stmt}
+	}
+	for name, trouble := range map[string][]pgproto3.FrontendMessage{
+		"a Bind that fails":    {bind("pp", "b")},
+		"a Close that skipped": {&pgproto3.Parse{Query: "not sql"}, &pgproto3.Close{ObjectType: 'P', Name: "pp"}},
+		"a Bind that skipped":  {&pgproto3.Parse{Query: "not sql"}, bind("pp", "b")},
+	} {
+		r := f.raw("app")
+		r.send(&pgproto3.Query{String: "begin"}, &pgproto3.Parse{Name: "a", Query: "select ssn from customers where id = 1"}, &pgproto3.Parse{Name: "b", Query: "select 1::text"},
+			bind("pp", "a"), &pgproto3.Query{String: "savepoint s"})
+		r.until("ReadyForQuery", 2)
+		r.send(append(trouble, &pgproto3.Sync{}, &pgproto3.Query{String: "rollback to s"})...)
+		r.until("ReadyForQuery", 2)
+		r.send(&pgproto3.Execute{Portal: "pp"}, &pgproto3.Sync{})
+		if got := r.until("ReadyForQuery", 1); got != "row "+anSSN+", CommandComplete, ReadyForQuery" {
+			t.Errorf("%s: %s", name, got)
+		}
+	}
+	app := f.as("app")
+	if _, err := app.Prepare(t.Context(), "s1", "select id from customers where ssn = $1"); err != nil {
+		t.Fatal(err)
+	}
+	f.refused(app, "0A000", "execute s1('"+anSSN+"')", simple()...)
+	// Two texts in one write, of which the first changes how the second is read.
+	r := f.raw("app")
+	r.send(&pgproto3.Query{String: "set standard_conforming_strings = off"}, &pgproto3.Query{String: `select '\' || ', upper(ssn), name from customers --'`})
+	if got := r.until("ReadyForQuery", 2); !strings.Contains(got, "error 0A000") {
+		t.Errorf("a text read otherwise: %s", got)
+	}
+}
+
+func TestKeptTextsAreResolvedAgain(t *testing.T) {
+	t.Parallel()
+	f := withJane(t)
+	f.must(f.direct(), "create schema other", "create table other.customers (id bigint, ssn text)", "grant all on schema other to public", "grant all on other.customers to public")
+	for i, text := range []string{"copy customers to stdout", "create table ctas1 as select upper(ssn) as u from customers", "create view lateview as select upper(ssn) as u from customers"} {
+		app := f.as("app")
+		name := fmt.Sprintf("k%d", i)
+		f.must(app, "set search_path = other")
+		if _, err := app.Prepare(t.Context(), name, text); err != nil {
+			continue // refused at once is as good
+		}
+		f.must(app, "set search_path = public")
+		if _, err := app.PgConn().ExecPrepared(t.Context(), name, nil, nil, nil).Close(); err == nil {
+			t.Errorf("%s ran over the protected table", text)
+		}
+	}
+	if err := f.store.Grant(t.Context(), f.role("analyst"), "tokenize", "ssn"); err != nil {
+		t.Fatal(err)
+	}
+	f.refresh()
+	analyst := f.as("analyst")
+	f.must(analyst, "set search_path = other")
+	if _, err := analyst.Prepare(t.Context(), "ins", "insert into customers (id, ssn) values (61, $1)"); err != nil {
+		t.Fatal(err)
+	}
+	f.must(analyst, "set search_path = public")
+	if _, err := analyst.Exec(t.Context(), "ins", anSSN); err != nil {
+		t.Errorf("a pinned INSERT: %v", err)
+	}
+	f.want(f.direct(), []string{"1"}, "select count(*) from other.customers")
 }
 
 func TestFetchInTheExtendedProtocolIsCovered(t *testing.T) {

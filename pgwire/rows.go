@@ -2,6 +2,7 @@ package pgwire
 
 import (
 	"fmt"
+	"strings"
 
 	"pgveil/engine"
 	"pgveil/sql"
@@ -60,6 +61,9 @@ func (x *session) describe(v *view, plan *sql.Plan, body []byte) (*shown, []byte
 		} else {
 			if renamed != nil {
 				renamed = append(renamed, body[start:rest]...)
+			}
+			if strings.HasPrefix(name, sql.MarkerPrefix) {
+				return nil, nil, &failure{code: "0A000", message: "a result of detokenize comes from another statement than the one that was bound", hint: "Bind the statement again."}
 			}
 			if col := v.origins[origin{table, attnum}]; col != nil {
 				err = s.show(i, col.Policy.Name, col.Schema+"."+col.Table+"."+col.Name, typ, v, access, false)

@@ -204,6 +204,9 @@ UNION ALL SELECT 'r' || r.oid::pg_catalog.text || ' ' || r.xmin::pg_catalog.text
 UNION ALL SELECT 'i' || i.inhrelid::pg_catalog.text || ' ' || i.inhparent::pg_catalog.text FROM pg_catalog.pg_inherits i
 UNION ALL SELECT 'o' || o.oid::pg_catalog.text || ' ' || o.xmin::pg_catalog.text FROM pg_catalog.pg_operator o WHERE o.oid >= `+firstUserOID+`
 UNION ALL SELECT 't' || t.oid::pg_catalog.text || ' ' || t.xmin::pg_catalog.text FROM pg_catalog.pg_cast t WHERE t.oid >= `+firstUserOID+`
+UNION ALL SELECT 'd' || f.oid::pg_catalog.text || ' ' || f.xmin::pg_catalog.text FROM pg_catalog.pg_attrdef f
+UNION ALL SELECT 'k' || k.oid::pg_catalog.text || ' ' || k.xmin::pg_catalog.text FROM pg_catalog.pg_constraint k WHERE k.contypid <> 0
+UNION ALL SELECT 'y' || y.oid::pg_catalog.text || ' ' || y.xmin::pg_catalog.text FROM pg_catalog.pg_type y WHERE y.typtype = 'd' AND y.oid >= `+firstUserOID+`
 UNION ALL SELECT 'a' || a.attrelid::pg_catalog.text || ' ' || a.attnum::pg_catalog.text || ' ' || a.xmin::pg_catalog.text FROM pg_catalog.pg_attribute a
 	WHERE a.attrelid = ANY ($1::pg_catalog.oid[]) AND a.attnum > 0
 UNION ALL SELECT 'c' || c.oid::pg_catalog.text || ' ' || c.relname::pg_catalog.text || ' ' || c.relnamespace::pg_catalog.text FROM pg_catalog.pg_class c

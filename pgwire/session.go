@@ -35,6 +35,7 @@ type session struct {
 	stopping   atomic.Bool  // tell the client when it is idle
 	encodingOK atomic.Bool  // client_encoding and standard_conforming_strings fit
 	cleanEnd   atomic.Bool  // the client said Terminate
+	erred      atomic.Bool  // an error was answered since the transaction began: portals may not be what they were noted as
 
 	statements statements
 	reads      reads
@@ -267,6 +268,17 @@ func (x *session) views(v *view) bool {
 	access := x.access(v)
 	for _, c := range v.snap.Columns(x.dbName) {
 		if a, ok := access(c.Policy.Name); !ok || a.View != sql.Token {
+			return true
+		}
+	}
+	return false
+}
+
+// tokenizes tells whether the role may tokenize with any policy of the database's columns.
+func (x *session) tokenizes(v *view) bool {
+	access := x.access(v)
+	for _, c := range v.snap.Columns(x.dbName) {
+		if a, ok := access(c.Policy.Name); ok && a.Tokenize {
 			return true
 		}
 	}

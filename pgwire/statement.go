@@ -68,6 +68,20 @@ func (s *statements) failed(st *statement) {
 	}
 }
 
+// protected tells whether a named statement mentions something protected.
+func (s *statements) protected() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, m := range []map[string]*statement{s.confirmed, s.pending} {
+		for name, st := range m {
+			if name != "" && st.flagged {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // replace puts a newer analysis of the same statement in the place of an older one.
 func (s *statements) replace(old, fresh *statement) {
 	s.mu.Lock()

@@ -146,6 +146,15 @@ type analysis struct {
 
 // analyze decides what becomes of a text and makes the tokens that it needs.
 func (x *session) analyze(text string) (*analysis, error) {
+	if x.settings && !x.unsynced { // how this text is read depends on what the server is about to say
+		if err := x.server.w.Flush(); err != nil {
+			return nil, err
+		}
+		if !x.fifo.idle() {
+			return nil, errGone
+		}
+		x.settings = false
+	}
 	v, err := x.look()
 	if err == nil && !v.schema.Empty() && x.db.words.fresh(text) {
 		x.since, x.loaded = time.Now(), time.Time{}
@@ -175,7 +184,7 @@ func (x *session) analyzeUnder(v *view, text string) (*analysis, error) {
 	if err := x.movedUnderPrepare(v, text); err != nil {
 		return nil, err
 	}
-	plan, err := sql.Analyze(sql.Request{Text: text, Schema: v.schema, Catalog: &resolver{x.ctx, v, x.query}, Access: x.access(v), Views: views})
+	plan, err := sql.Analyze(sql.Request{Text: text, Schema: v.schema, Catalog: &resolver{x.ctx, v, x.query}, Access: x.access(v), Views: views, Tokenizes: x.tokenizes(v)})
 	if err != nil {
 		return nil, err
 	}
@@ -192,6 +201,9 @@ func (x *session) analyzeUnder(v *view, text string) (*analysis, error) {
 
 // movedUnderPrepare refuses EXECUTE where what is protected has changed since SQL's own prepared statements were made: those were looked at then.
 func (x *session) movedUnderPrepare(v *view, text string) error {
+	if x.statements.protected() && sql.Executes(text) {
+		return &failure{code: "0A000", message: "EXECUTE is not supported in a session that has prepared a protected statement by the protocol: it could run that one", hint: "Run it by Bind and Execute messages, as drivers do, or in another session."}
+	}
 	if x.prepared != nil && x.prepared.columns != v.columns && sql.Prepares(text) {
 		return &failure{code: "0A000", message: "what is protected has changed since the session's first PREPARE", hint: "DEALLOCATE ALL, and prepare the statements again."}
 	}
@@ -248,9 +260,6 @@ func (x *session) simple(body []byte) error {
 // note remembers what a text may change for the texts after it.
 func (x *session) note(a *analysis, text string) {
 	x.count(a)
-	if a.view.schema.Empty() {
-		return
-	}
 	x.stale = x.stale || sql.ChangesSchema(text) || x.private != nil && sql.RollsBack(text)
 	x.settings = x.settings && x.unsynced || sql.ChangesSettings(text)
 	if sql.Forgets(text) {
@@ -392,7 +401,7 @@ func (x *session) statement(name string) (*statement, error) {
 	if err := x.stillThere(st); err != nil {
 		return nil, err
 	}
-	if v == st.view {
+	if v == st.view && (st.plan == nil || !st.plan.Unpinned) {
 		return st, nil
 	}
 	a, err := x.analyzeUnder(v, st.text)
@@ -493,16 +502,33 @@ func (x *session) execute(body []byte) error {
 		return x.refuse('E', "", errMalformed)
 	}
 	p := x.portals[name]
+	unsure := name != "" || x.erred.Load()
+	if p == nil && !unsure {
+		return x.pass(&expected{kind: 'E'}, body)
+	}
+	v, err := x.look()
+	if err != nil {
+		return x.refuse('E', "", err)
+	}
+	if v.schema.Empty() {
+		return x.pass(&expected{kind: 'E', portal: p}, body)
+	}
 	if p != nil {
-		v, err := x.look()
-		if err != nil {
-			return x.refuse('E', "", err)
-		}
 		access := x.access(v)
 		for _, r := range p.stmt.plan.Reads {
 			if a, ok := access(r.Policy); !ok || a.View < r.View {
 				return x.refuse('E', "", &failure{code: "42501", message: "permission to see column " + r.Column + " was revoked", hint: "Bind the statement again."})
 			}
+		}
+	}
+	if unsure { // the server may know another portal by this name than we: it says itself what rows it will send
+		st := &statement{view: v, plan: &sql.Plan{Statements: 1}}
+		if p != nil {
+			*st = statement{name: p.stmt.name, text: p.stmt.text, view: v, plan: p.stmt.plan, edited: p.stmt.edited, flagged: true}
+		}
+		p = &portal{stmt: st}
+		if err := x.pass(&expected{kind: 'D', portal: p, swallow: true}, appendString([]byte{'P'}, name)); err != nil {
+			return err
 		}
 	}
 	return x.pass(&expected{kind: 'E', portal: p}, body)

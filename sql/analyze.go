@@ -227,7 +227,7 @@ func (a *analysis) finish() (*Plan, error) {
 			return nil, refuse("Use two parameters.", "parameter $%d is used both as a value to tokenize and as it stands", n)
 		}
 	}
-	if !a.Views && len(p.Params) == 0 && !slices.ContainsFunc(p.Edits, func(e Edit) bool { return e.End > e.Start }) {
+	if !a.Views && !a.Tokenizes && len(p.Params) == 0 && !slices.ContainsFunc(p.Edits, func(e Edit) bool { return e.End > e.Start }) {
 		p.Edits = nil // names alone would be qualified, and the role sees the tokens that are stored
 	}
 	sort.Slice(p.Edits, func(i, j int) bool { return p.Edits[i].Start < p.Edits[j].Start })

@@ -244,7 +244,7 @@ const (
 // tooComplex tells whether the tree of tokens may be deeper than the grammar can be trusted with. Its depth is at most what has been chained since
 // the last comma, at every bracket that is open.
 func tooComplex(text string, tokens []token) bool {
-	type level struct{ operators, words int }
+	type level struct{ operators, words, sets int } // a comma does not end a set operation
 	open := []level{{}}
 	var sum level
 	for _, t := range tokens {
@@ -259,14 +259,14 @@ func tooComplex(text string, tokens []token) bool {
 				}
 			case ')', ']':
 				if len(open) > 1 {
-					sum.operators -= top.operators
+					sum.operators -= top.operators + top.sets
 					sum.words -= top.words
 					open = open[:len(open)-1]
 				}
 			case ',', ';':
 				sum.operators -= top.operators
 				sum.words -= top.words
-				*top = level{}
+				*top = level{sets: top.sets}
 			case '.':
 			default:
 				top.operators++
@@ -274,7 +274,10 @@ func tooComplex(text string, tokens []token) bool {
 			}
 		case word:
 			switch strings.ToLower(text[t.start:t.end]) {
-			case "union", "intersect", "except", "not", "join", "case":
+			case "union", "intersect", "except", "join":
+				top.sets++
+				sum.operators++
+			case "not", "case":
 				top.operators++
 				sum.operators++
 			default:

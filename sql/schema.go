@@ -51,6 +51,8 @@ var dynamic = []string{
 	"table_to_xml_and_xmlschema", "schema_to_xml", "schema_to_xmlschema", "schema_to_xml_and_xmlschema", "database_to_xml", "database_to_xmlschema",
 	"database_to_xml_and_xmlschema", "ts_stat", "ts_rewrite", "dblink", "dblink_exec", "dblink_open", "dblink_send_query", "dblink_fetch",
 	"crosstab", "crosstabn", "crosstab2", "crosstab3", "crosstab4", "connectby", "xpath_table",
+	"dblink_build_sql_insert", "dblink_build_sql_update", "dblink_build_sql_delete", "dblink_get_result", "pg_logical_slot_get_changes", "pg_logical_slot_peek_changes",
+	"pg_logical_slot_get_binary_changes", "pg_logical_slot_peek_binary_changes",
 }
 
 // statistics are relations in which PostgreSQL shows what columns hold.
@@ -117,6 +119,8 @@ func (s *Schema) reaches(f Function) string {
 		return "its language " + f.Language + " can run SQL that cannot be seen here"
 	case f.Language == "plpgsql" && mentions(f.Source, "execute"):
 		return "it runs dynamic SQL"
+	case f.Language == "plpgsql" && mentions(f.Source, "fetch"):
+		return "it reads a cursor, which may be any"
 	case mentions(f.Source, "set_config", "search_path"):
 		return "it changes how names are resolved"
 	case s.Names(f.Source):
@@ -216,6 +220,9 @@ func ReadsCursor(text string) bool { return mentions(text, "fetch", "execute", "
 
 // Prepares tells whether text may make or run a prepared statement of SQL's own.
 func Prepares(text string) bool { return mentions(text, "prepare", "execute") }
+
+// Executes tells whether text may run a prepared statement by name.
+func Executes(text string) bool { return mentions(text, "execute") }
 
 // Forgets tells whether text may drop prepared statements.
 func Forgets(text string) bool { return mentions(text, "deallocate", "discard") }

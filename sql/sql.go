@@ -88,6 +88,8 @@ type Request struct {
 	Access func(policy string) (a Access, ok bool)
 	// Views says that the role sees values or masks of at least one protected column of the database.
 	Views bool
+	// Tokenizes says that the role may tokenize with at least one policy.
+	Tokenizes bool
 }
 
 // Plan is how a text is answered.
@@ -99,6 +101,8 @@ type Plan struct {
 	Reads   []Read         // what may reach the client in the clear or masked
 	// Fingerprint identifies the text without its literals; it is set where Reads is not empty.
 	Fingerprint string
+	// Unpinned says that names in the text are not qualified, so that they may mean something else when it runs.
+	Unpinned bool
 	// Statements is their number in the text; ReadOnly says that each is a plain SELECT.
 	Statements int
 	ReadOnly   bool
@@ -142,6 +146,9 @@ const (
 	// CheckToken changes nothing: the value must be a token of the policy.
 	CheckToken
 )
+
+// MarkerPrefix begins the name of every marked result column.
+const MarkerPrefix = "pgveil detokenize "
 
 // Output is a result column that Marker names in the edited text; the client sees it as Name.
 type Output struct {

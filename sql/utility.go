@@ -9,6 +9,7 @@ import (
 
 // utility decides the statements that are neither SELECT nor INSERT, UPDATE or DELETE.
 func (a *analysis) utility(n *pg.Node) error {
+	a.plan.Unpinned = true
 	switch s := n.Node.(type) {
 	case *pg.Node_CopyStmt:
 		return a.copy(s.CopyStmt)
@@ -32,6 +33,13 @@ func (a *analysis) utility(n *pg.Node) error {
 		return a.body(n, "CREATE FUNCTION", false)
 	case *pg.Node_DefineStmt, *pg.Node_CreateCastStmt, *pg.Node_CreateTrigStmt, *pg.Node_CreateEventTrigStmt:
 		return a.body(n, "this statement", false) // an operator, aggregate, cast or trigger runs a function
+	case *pg.Node_CreateForeignTableStmt:
+		return a.body(n, "CREATE FOREIGN TABLE", false) // its options name a table
+	case *pg.Node_ImportForeignSchemaStmt:
+		if a.Views {
+			return refuse("Import it from a role that sees tokens only.", "IMPORT FOREIGN SCHEMA is not supported for a role that may reveal or mask: it may show a protected relation")
+		}
+		return nil
 	case *pg.Node_DropStmt:
 		return a.drop(s.DropStmt)
 	case *pg.Node_CommentStmt, *pg.Node_AlterOwnerStmt:
@@ -123,8 +131,8 @@ func (a *analysis) body(n *pg.Node, what string, run bool) error {
 	}
 	var err error
 	visit(n.ProtoReflect(), func(m any) bool {
-		if s, ok := m.(*pg.String); ok && mentions(s.Sval, "execute") {
-			err = refuse("Send its statements one by one.", "%s with dynamic SQL is not supported for a role that may reveal or mask", what)
+		if s, ok := m.(*pg.String); ok && mentions(s.Sval, "execute", "fetch") {
+			err = refuse("Send its statements one by one.", "%s with dynamic SQL or FETCH is not supported for a role that may reveal or mask", what)
 		}
 		return err == nil
 	})
@@ -243,6 +251,9 @@ func (a *analysis) copy(s *pg.CopyStmt) error {
 	}
 	if s.IsFrom && (rel.protected() || rel.Reaches) || !s.IsFrom && rel.Reaches && a.Views {
 		return refuseAt(s.Relation.Location, a.refuseRelation(rel, "is named by COPY, which is not supported yet"))
+	}
+	if err := a.expr(s.WhereClause, &scope{sources: []*source{{open: true}}}, "COPY … WHERE"); err != nil {
+		return err
 	}
 	for _, c := range rel.Columns {
 		if a.seen(column{policy: c.Policy}) {

@@ -298,7 +298,7 @@ func (a *analysis) detokenized(t *pg.ResTarget, f *pg.FuncCall, sc *scope, shown
 	if err != nil {
 		return "", err
 	}
-	marker := fmt.Sprintf("pgveil detokenize %d", len(a.plan.Outputs)+1)
+	marker := fmt.Sprintf(MarkerPrefix+"%d", len(a.plan.Outputs)+1)
 	start, end, err := a.span(t.Val)
 	if err != nil {
 		return "", err
