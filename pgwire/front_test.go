@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -42,8 +41,6 @@ func TestEachRoleSeesWhatItMaySee(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token := regexp.MustCompile(`^t1_[a-z2-7]+@example\.com\|[A-Z]{3}-45-?.*`)
-	_ = token
 	for _, clear := range []string{anEmail, anSSN, aPhone, aCard} {
 		if strings.Contains(stored[0], clear) {
 			t.Errorf("a clear value is stored")
@@ -116,7 +113,7 @@ func TestWritesStoreTokensInEveryMode(t *testing.T) {
 	t.Parallel()
 	f := withJane(t)
 	app, direct := f.as("app"), f.direct()
-	for mode, m := range modes {
+	for _, m := range modes {
 		f.must(app, "delete from customers where id >= 10")
 		f.want(app, []string{anSSN}, "insert into customers (id, ssn, email) values ($1, $2, $3) returning ssn", m, 10, anSSN, anEmail)
 		f.want(app, []string{"987-65-4321"}, "update customers set ssn = $1 where ssn = $2 and id = 10 returning ssn", m, "987-65-4321", anSSN)
@@ -126,7 +123,6 @@ func TestWritesStoreTokensInEveryMode(t *testing.T) {
 		f.want(direct, []string{"0"}, "select count(*) from customers where ssn ~ '^[0-9]' or email !~ '^t1_'")
 		f.want(app, []string{"10|222-22-2222"}, "select id, ssn from customers where id = 10", m)
 		f.want(app, []string{"∅"}, "update customers set ssn = $1 where id = 10 returning ssn", m, nil)
-		_ = mode
 	}
 	f.want(app, []string{"1"}, "select c.id from customers c join customers d on c.ssn = d.ssn where d.ssn = $1", anSSN)
 	f.must(app, "insert into orders values (1, 1, '"+aCard+"')")
@@ -276,7 +272,7 @@ func TestNamesMeanWhatTheSessionMeans(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.must(app, "set search_path = other, public")
-	f.want(app, []string{"plain"}, "select upper(ssn) is null or ssn = 'plain', ssn from customers where false union select true, 'plain' order by 1 limit 0"[:0]+"select ssn from customers")
+	f.want(app, []string{"plain"}, "select ssn from customers")
 	if _, err := app.Exec(t.Context(), "ins", 80, anSSN); err != nil {
 		t.Fatal(err)
 	}
@@ -336,8 +332,6 @@ func TestStatementsThatNameNothingProtectedAreRelayed(t *testing.T) {
 	if err := app.QueryRow(t.Context(), "select pg_backend_pid()").Scan(&pid); err != nil || pid != app.PgConn().PID() {
 		t.Errorf("PID %d, %d: %v", pid, app.PgConn().PID(), err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
 	c2 := f.as("app")
 	began := time.Now()
 	go func() { time.Sleep(100 * time.Millisecond); c2.PgConn().CancelRequest(context.Background()) }()
@@ -345,7 +339,6 @@ func TestStatementsThatNameNothingProtectedAreRelayed(t *testing.T) {
 	if time.Since(began) > 5*time.Second {
 		t.Error("the cancel request did not arrive")
 	}
-	_ = ctx
 	f.must(app, "listen news")
 	f.must(f.direct(), "notify news, 'hello'")
 	n, err := app.WaitForNotification(t.Context())

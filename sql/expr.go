@@ -308,7 +308,7 @@ func (a *analysis) sought(n *pg.Node, v *Value, c column) error {
 // call analyzes a function call outside of the target list.
 func (a *analysis) call(f *pg.FuncCall, sc *scope) error {
 	if isOurs(f) {
-		return a.nestedCall(f, sc)
+		return a.nestedCall(f)
 	}
 	name := last(f.Funcname)
 	if err := a.unsafe(name, f.Location); err != nil {

@@ -244,7 +244,7 @@ const textCast = "::pg_catalog.text"
 
 // nestedCall handles tokenize and detokenize inside an expression: their value must be known before the statement runs, and the
 // outcome must be a token, because the backing database sees it.
-func (a *analysis) nestedCall(f *pg.FuncCall, sc *scope) error {
+func (a *analysis) nestedCall(f *pg.FuncCall) error {
 	n := &pg.Node{Node: &pg.Node_FuncCall{FuncCall: f}}
 	v, err := a.value(n)
 	if err != nil {
@@ -285,7 +285,7 @@ func (a *analysis) targetCall(t *pg.ResTarget, f *pg.FuncCall, sc *scope, to des
 		return out, a.replace(n, v, textCast, alias)
 	}
 	if to != client {
-		return out, a.nestedCall(f, sc)
+		return out, a.nestedCall(f)
 	}
 	policy, err := a.detokenized(t, f, sc, shown)
 	out.policy, out.marked = policy, true // so that ORDER BY it is refused
