@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"pgveil/internal/netloop"
 	"pgveil/internal/scram"
 )
 
@@ -26,8 +27,13 @@ func (s *Server) dial(ctx context.Context) (net.Conn, error) {
 	var last error
 	for _, t := range tries {
 		network, addr := pgconn.NetworkAddress(t.Host, t.Port)
-		conn, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, network, addr)
-		if err == nil && t.TLSConfig != nil {
+		dialed, err := (&net.Dialer{Timeout: 10 * time.Second}).DialContext(ctx, network, addr)
+		if err != nil {
+			last = err
+			continue
+		}
+		conn := net.Conn(netloop.NewSocket(dialed))
+		if t.TLSConfig != nil {
 			conn, err = startTLS(conn, t.TLSConfig)
 		}
 		if err == nil {

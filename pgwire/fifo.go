@@ -80,6 +80,16 @@ const (
 	stuckTime = 10 * time.Minute
 )
 
+// copyData stands for a run of CopyData. It has no state, so one serves all sessions.
+var copyData = &expected{kind: 'k'}
+
+// crowded tells whether pushing what one message needs may have to wait.
+func (f *fifo) crowded() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.queue) >= maxQueue-8
+}
+
 func (e *expected) unanswered() bool { return e.kind == 'k' || e.kind == 'd' }
 
 // trim drops what is answered by nothing and has come to the front: of no COPY, or of one that has failed.

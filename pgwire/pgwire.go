@@ -16,7 +16,9 @@
 //	  |<-------------------------------|  each reply to what is        |
 //	  |                                |  expected, transform rows     |
 //
-// The queue of expected replies is the only thing the two goroutines share on the data path. An error of ours keeps its place among the
+// Both directions of a session run on the thread of an event loop (internal/netloop) as long as nothing has to be waited for, and in a goroutine when
+// something has: so an idle session is two descriptors and a few kilobytes, and relaying wakes no other thread. The queue of expected replies is the
+// only thing that they share on the data path. An error of ours keeps its place among the
 // replies, and aborts the transaction as an error of the server's would, because the server is made to raise it: the refused message
 // is replaced by one that cannot be parsed, and the reply to it by our error.
 //
@@ -29,6 +31,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 
@@ -36,6 +39,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgveil/catalog"
+	"pgveil/internal/netloop"
 )
 
 // Catalog gives the control plane's current state.
@@ -71,6 +75,8 @@ type Config struct {
 	TLS *tls.Config
 	// Logger gets one line a connection; nil means silent.
 	Logger *slog.Logger
+	// Loops is how many threads relay; 0 means one for every two processors.
+	Loops int
 	// ConnectTimeout bounds start-up and authentication on both legs; 0 means 30 s.
 	ConnectTimeout time.Duration
 }
@@ -81,6 +87,8 @@ type Server struct {
 	metrics *metrics
 	ctx     context.Context // ends when Serve is told to stop; for what a session waits on
 	stop    context.CancelFunc
+
+	loops *netloop.Group
 
 	mu        sync.Mutex
 	sessions  map[*session]struct{}
@@ -101,6 +109,13 @@ func New(cfg Config) (*Server, error) {
 		cfg.ConnectTimeout = 30 * time.Second
 	}
 	s := &Server{cfg: cfg, metrics: newMetrics(), sessions: map[*session]struct{}{}, early: map[net.Conn]struct{}{}, databases: map[string]*database{}}
+	if cfg.Loops == 0 {
+		cfg.Loops = max(1, runtime.NumCPU()/2)
+	}
+	var err error
+	if s.loops, err = netloop.New(cfg.Loops); err != nil {
+		return nil, err
+	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -129,10 +144,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			break
 		}
 		s.wg.Add(1)
-		go func() { // ends with its connection, which drain closes
-			defer s.wg.Done()
-			s.handle(conn)
-		}()
+		go s.handle(conn) // ends when the session is ready, or does not become so; drain closes it
 	}
 	s.drain()
 	return failure
@@ -152,9 +164,10 @@ func (s *Server) drain() {
 	select {
 	case <-done:
 	case <-time.After(drainTime):
-		s.each((*session).abort)
+		s.each((*session).close)
 		<-done
 	}
+	s.loops.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, db := range s.databases {
@@ -197,7 +210,9 @@ func (s *Server) add(x *session) bool {
 	return true
 }
 
+// remove forgets a session that has ended.
 func (s *Server) remove(x *session) {
+	defer s.wg.Done()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, x)

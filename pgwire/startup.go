@@ -7,6 +7,8 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"pgveil/internal/netloop"
 )
 
 // Codes that stand in the place of the protocol version (the manual's "Message Formats").
@@ -159,18 +161,23 @@ func (st *startup) negotiation() []byte {
 	return b
 }
 
-// handle serves one client connection from its first byte to its last.
-func (s *Server) handle(conn net.Conn) {
-	defer conn.Close()
-	s.metrics.accepted.Inc()
+// handle brings one client connection to a session that is ready, which then goes on by itself, or ends it.
+func (s *Server) handle(accepted net.Conn) {
+	conn := netloop.NewSocket(accepted)
+	running := false
 	defer func() {
 		if r := recover(); r != nil {
 			// Nothing of r is logged: it may hold what the client sent.
 			s.metrics.panics.Inc()
 			s.cfg.Logger.Error("session panicked", "addr", conn.RemoteAddr().String(), "stack", stack())
 		}
+		if !running {
+			conn.Close()
+			s.wg.Done()
+		}
 	}()
-	if t, ok := conn.(*net.TCPConn); ok {
+	s.metrics.accepted.Inc()
+	if t, ok := accepted.(*net.TCPConn); ok {
 		t.SetKeepAlive(true)
 		t.SetNoDelay(true)
 	}
@@ -193,7 +200,8 @@ func (s *Server) handle(conn net.Conn) {
 	}
 	conn.SetDeadline(time.Time{})
 	started()
-	x.run()
+	running = true
+	x.start()
 }
 
 // rejected tells a client why it does not get in.
