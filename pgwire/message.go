@@ -158,15 +158,11 @@ func (c *wire) send(kind byte, body []byte) error {
 // maxIdle is what a buffer may keep between statements.
 const maxIdle = 64 << 10
 
-// release gives up what is not needed between messages.
+// release gives up what reading does not need between messages.
 func (c *wire) release() {
 	c.body = nil
 	c.r.release()
-	c.w.release()
 }
-
-// drained says that nothing more has arrived: time to flush what was written for the other side.
-func (c *wire) drained() bool { return c.r.Buffered() == 0 }
 
 // cursor reads the fields of a body; the first failure sticks.
 type cursor struct {

@@ -207,6 +207,7 @@ func (x *session) halfEnded() {
 	x.close()
 	for _, c := range []*wire{x.client, x.server} {
 		c.release()
+		c.w.release()
 		if c.sock != nil {
 			c.sock.Release()
 		}
