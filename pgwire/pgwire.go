@@ -8,11 +8,11 @@
 //	  |  SSLRequest, StartupMessage    |                               |
 //	  |  SCRAM-SHA-256 (verifier)      |  SCRAM-SHA-256 (ClientKey)    |
 //	  |------------------------------->|------------------------------>|
-//	  |  Query, Parse, Bind, …         |  upstream goroutine: analyze, |
+//	  |  Query, Parse, Bind, …         |  upstream: analyze,           |
 //	  |------------------------------->|  make tokens, note what is    |
 //	  |                                |  expected, send               |
 //	  |                                |------------------------------>|
-//	  |  RowDescription, DataRow, …    |  downstream goroutine: match  |
+//	  |  RowDescription, DataRow, …    |  downstream: match            |
 //	  |<-------------------------------|  each reply to what is        |
 //	  |                                |  expected, transform rows     |
 //
