@@ -33,6 +33,7 @@ func (s *Store) build(c *contents) (*Snapshot, error) {
 		snapshot: &Snapshot{
 			epoch: s.generation, catalog: c.Epoch.Value,
 			byName: map[string]*Policy{}, columns: map[string][]*Column{}, verifiers: map[string]string{},
+			clientKeys: map[string][]byte{}, sealer: s.sealer,
 			allowed: map[right]struct{}{}, mockSecret: s.sealer.MAC("scram mock secret", nil),
 		},
 	}
@@ -294,6 +295,10 @@ func (b *builder) buildRoles() {
 		}
 		b.snapshot.verifiers[r.Name] = r.Verifier
 		info(r.Name).Login = true
+		if r.ClientKey != nil {
+			b.snapshot.clientKeys[r.Name] = r.ClientKey
+			info(r.Name).Certificate = true
+		}
 	}
 	var direct []right
 	for _, r := range b.Grants {

@@ -3,6 +3,8 @@ package catalog
 import (
 	"cmp"
 	"slices"
+
+	"pgveil/internal/secret"
 )
 
 // Snapshot is the catalog at one moment. It is immutable and safe for concurrent use; it costs no I/O.
@@ -13,6 +15,8 @@ type Snapshot struct {
 	byName     map[string]*Policy
 	columns    map[string][]*Column // by database
 	verifiers  map[string]string
+	clientKeys map[string][]byte // sealed
+	sealer     Sealer
 	mockSecret []byte
 	allowed    map[right]struct{}
 	alarms     []Alarm
@@ -68,6 +72,16 @@ func (s *Snapshot) Databases() []string {
 func (s *Snapshot) Verifier(role string) (string, bool) {
 	v, ok := s.verifiers[role]
 	return v, ok
+}
+
+// ClientKey returns the ClientKey that belongs to the role's verifier, if one is kept for logins by certificate.
+func (s *Snapshot) ClientKey(role string) (key secret.Bytes, ok bool, err error) {
+	sealed, ok := s.clientKeys[role]
+	if !ok {
+		return key, false, nil
+	}
+	key, err = s.sealer.Open(clientKeyPurpose(role), sealed)
+	return key, err == nil, err
 }
 
 // MockSecret is the key from which the salts of unknown roles are made, so that they look like known ones.

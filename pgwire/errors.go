@@ -21,6 +21,14 @@ type failure struct {
 
 func (f *failure) Error() string { return f.message }
 
+// sqlstate is the code, also of an error of the server's.
+func (f *failure) sqlstate() string {
+	if f.raw != nil {
+		return (&serverError{f.raw}).field('C')
+	}
+	return f.code
+}
+
 // routine marks an error as ours in the field R.
 const routine = "pgveil"
 
