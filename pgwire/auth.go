@@ -59,6 +59,9 @@ func (s *Server) byPassword(c *wire, st *startup, snap *catalog.Snapshot) (scram
 	malformed := &failure{code: "08P01", message: "malformed SCRAM message"}
 	denied := &failure{code: "28P01", message: fmt.Sprintf("password authentication failed for user %q", st.user)}
 	v, known := verifier(snap, st.user)
+	if !known {
+		denied.cause = "no such role is known here"
+	}
 	exchange := scram.NewServer(v, st.tls.endPoint)
 	offer := appendInt32(nil, authSASL)
 	for _, m := range exchange.Mechanisms() {

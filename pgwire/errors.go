@@ -17,6 +17,7 @@ type failure struct {
 	hint     string
 	position int    // 1-based, in characters; 0: none
 	raw      []byte // of the server: passed on as it came
+	cause    string // for the log alone
 }
 
 func (f *failure) Error() string { return f.message }

@@ -24,6 +24,9 @@ func (s *Server) rejected(c *wire, st *startup, began time.Time, err error) {
 	attrs := []any{"addr", st.addr, "role", printable(st.user), "database", printable(st.db), "tls", st.tlsName(), "duration", time.Since(began), "reason", class(err)}
 	if f.code != "XX000" {
 		attrs = append(attrs, "sqlstate", f.sqlstate())
+		if f.cause != "" {
+			attrs = append(attrs, "cause", f.cause)
+		}
 	} else {
 		attrs = append(attrs, "error", err)
 	}
