@@ -266,10 +266,10 @@ func (s *Server) newest(st *startup) uint32 {
 		return k.version
 	}
 	version, err := s.askVersion(st)
-	if err != nil {
-		return version30 // the login will say what is wrong
-	}
 	k.version, k.at = version, time.Now()
+	if err != nil { // the login will say what is wrong; those that wait need not find it out one after the other
+		k.at = k.at.Add(time.Second - believedFor)
+	}
 	return version
 }
 

@@ -2,9 +2,11 @@ package pgwire_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -126,7 +128,18 @@ func (s *server) hba(t *testing.T, f *front, lines string) {
 	if err := os.WriteFile(path, append([]byte(lines+"\n"), text...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f.must(f.direct(), "select pg_reload_conf()")
+	direct := f.direct()
+	const loaded = "select pg_conf_load_time()::text"
+	before, err := f.rows(direct, loaded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.must(direct, "select pg_reload_conf()")
+	for after := before; after[0] == before[0]; { // a backend reads it after the postmaster
+		if after, err = f.rows(direct, loaded); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // backing makes the front-end serve before the hosts, with these parameters in its connection string.
@@ -198,6 +211,20 @@ func TestTheBackingLeg(t *testing.T) {
 				continue
 			}
 			f.want(f.as("app"), no, tlsInUse)
+		}
+	})
+	t.Run("direct TLS and SNI", func(t *testing.T) {
+		for _, protocols := range [][]string{{"postgresql"}, nil} {
+			relay, name := terminated(t, ca.server("rsa"), protocols, at)
+			f.backing(strings.Replace(relay, "127.0.0.1", "localhost", 1), "sslmode=verify-full", "sslrootcert="+ca.file(), "sslnegotiation=direct")
+			if protocols == nil {
+				denied(t, f.url("app"), "08006")
+				continue
+			}
+			f.want(f.as("app"), no, tlsInUse) // TLS ends before the server here
+			if got, _ := name.Load().(string); got != "localhost" {
+				t.Errorf("the server's name was sent as %q", got)
+			}
 		}
 	})
 	t.Run("pg_hba.conf has lines for TLS alone", func(t *testing.T) {
@@ -367,31 +394,41 @@ func plainOnly(t *testing.T, addr string) string {
 			conn.Write([]byte("N"))
 			first = readPacket(conn)
 		}
-		if first == nil {
-			return
+		if first != nil {
+			connectTo(addr, conn, append(binary.BigEndian.AppendUint32(nil, uint32(len(first)+4)), first...))
 		}
-		up, err := net.Dial("tcp", addr)
-		if err != nil {
-			return
-		}
-		defer up.Close()
-		up.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(first)+4)), first...))
-		done := make(chan struct{}, 2)
-		pump := func(to, from net.Conn) {
-			b := make([]byte, 8192)
-			for {
-				n, err := from.Read(b)
-				if err != nil {
-					break
-				}
-				to.Write(b[:n])
-			}
-			done <- struct{}{}
-		}
-		go pump(up, conn)
-		go pump(conn, up)
-		<-done
 	})
+}
+
+// terminated is the server at addr behind something that takes direct TLS off, and the name that it was last called by.
+func terminated(t *testing.T, cert certified, protocols []string, addr string) (string, *atomic.Value) {
+	t.Helper()
+	var name atomic.Value
+	return listen(t, func(conn net.Conn) {
+		c := tls.Server(conn, &tls.Config{Certificates: []tls.Certificate{cert.Certificate}, NextProtos: protocols})
+		if c.Handshake() == nil {
+			name.Store(c.ConnectionState().ServerName)
+			connectTo(addr, c, nil)
+		}
+	}), &name
+}
+
+// connectTo sends what conn says to addr, after first, and the other way round.
+func connectTo(addr string, conn net.Conn, first []byte) {
+	up, err := net.Dial("tcp", addr)
+	if err != nil {
+		return
+	}
+	defer up.Close()
+	up.Write(first)
+	done := make(chan struct{}, 2)
+	for _, ends := range [][2]net.Conn{{up, conn}, {conn, up}} {
+		go func() { // ends when either connection does
+			io.Copy(ends[0], ends[1])
+			done <- struct{}{}
+		}()
+	}
+	<-done
 }
 
 // TestAServerWithoutCancelKeys: BackendKeyData may be left out.

@@ -262,6 +262,9 @@ func (s *Server) handle(conn net.Conn) {
 	st := &startup{addr: conn.RemoteAddr().String()}
 	seat, err := s.limits.enter(conn)
 	if err != nil {
+		// The answer is lost where a connection is closed with bytes unread.
+		conn.SetReadDeadline(began.Add(refusalWait))
+		conn.Read(make([]byte, earlyBuffer))
 		s.rejected(newWire(conn), st, began, err)
 		return
 	}
@@ -309,6 +312,9 @@ func (s *Server) keepAlive(conn net.Conn) {
 	}
 	t.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: s.cfg.KeepAlive, Interval: max(s.cfg.KeepAlive/keepAliveProbes, time.Second), Count: keepAliveProbes})
 }
+
+// refusalWait is how long a client that finds no place may take to send its first packet.
+const refusalWait = 100 * time.Millisecond
 
 // keepAliveProbes unanswered end a connection: after twice the idle time.
 const keepAliveProbes = 4

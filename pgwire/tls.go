@@ -3,7 +3,7 @@ package pgwire
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
+	"errors"
 	"net"
 
 	"pgveil/internal/scram"
@@ -42,8 +42,10 @@ func accept(conn net.Conn, base *tls.Config) (*tls.Conn, channel, error) {
 	}
 	state := t.ConnectionState()
 	ch := channel{state: &state}
-	if leaf, err := leafOf(shown); err == nil {
-		ch.endPoint = scram.EndPoint(leaf)
+	if shown != nil {
+		if leaf, err := leafOf(shown); err == nil {
+			ch.endPoint = scram.EndPoint(leaf)
+		}
 	}
 	if len(state.VerifiedChains) > 0 {
 		ch.name = state.VerifiedChains[0][0].Subject.CommonName
@@ -62,7 +64,7 @@ func choose(config *tls.Config, hello *tls.ClientHelloInfo) (*tls.Certificate, e
 		}
 	}
 	if len(config.Certificates) == 0 {
-		return nil, fmt.Errorf("no certificate is configured")
+		return nil, errors.New("no certificate is configured")
 	}
 	return &config.Certificates[0], nil
 }
@@ -81,11 +83,11 @@ func (s *Server) Reload() error {
 		return nil
 	}
 	files, err := s.cfg.Reload()
+	if err == nil {
+		err = checkBacking(files.Backing)
+	}
 	if err != nil {
 		s.cfg.Logger.Error("reload failed: what was in use stays", "error", err)
-		return err
-	}
-	if err := checkBacking(files.Backing); err != nil {
 		return err
 	}
 	s.tls.Store(files.TLS)

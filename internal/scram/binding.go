@@ -28,5 +28,5 @@ func EndPoint(cert *x509.Certificate) []byte {
 	return sum.Sum(nil)
 }
 
-// gs2 is the gs2-header of a client that binds its channel.
+// gs2Bound is the gs2-header of a client that binds its channel.
 const gs2Bound = "p=" + bindingType + ",,"
