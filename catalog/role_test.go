@@ -139,6 +139,19 @@ func testClientKeysAreSealedAndGoWithThePassword(t *testing.T) {
 	}
 }
 
+// TestUnknownRolesHaveTheIterationsOfMost, so that the count does not tell them apart.
+func TestUnknownRolesHaveTheIterationsOfMost(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		have map[int]int
+		want int
+	}{{nil, 4096}, {map[int]int{4096: 3, 10000: 2}, 4096}, {map[int]int{4096: 1, 10000: 2}, 10000}, {map[int]int{600: 1}, 600}, {map[int]int{600: 1, 10000: 1, 700: 1}, 10000}} {
+		if got := catalog.MostCommon(tc.have); got != tc.want {
+			t.Errorf("%v: %d, want %d", tc.have, got, tc.want)
+		}
+	}
+}
+
 func testGrantsAreExactAndRevoked(t *testing.T) {
 	in := install(t)
 	in.policy("ssn", "ssn")

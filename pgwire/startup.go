@@ -65,84 +65,94 @@ func newEarly(conn net.Conn) *early { return &early{conn, bufio.NewReaderSize(co
 // negotiate takes TLS in either form, answers GSSENCRequest and reads the start-up packet. The wire is the client's, in its TLS form if
 // it has one, also where there is an error; it is nil after a handshake that failed.
 func (s *Server) negotiate(conn net.Conn) (*wire, *startup, error) {
-	e, st := newEarly(conn), &startup{}
-	fail := func(err error) (*wire, *startup, error) {
-		if t := (tlsError{}); errors.As(err, &t) {
-			return nil, st, err
-		}
-		return e.wire(), st, err
+	st := &startup{}
+	e, err := s.purpose(newEarly(conn), st)
+	if t := (tlsError{}); errors.As(err, &t) {
+		return nil, st, err
 	}
+	return e.wire(), st, err
+}
+
+// purpose reads packets up to the one that says what the client wants, into st.
+func (s *Server) purpose(e *early, st *startup) (*early, error) {
 	first, err := e.r.Peek(1)
 	if err != nil {
-		return fail(err)
+		return e, err
 	}
 	if first[0] == tlsRecord {
-		if e, st.tls, err = s.directTLS(e); err != nil {
-			return fail(err)
+		if e, err = s.directTLS(e, st); err != nil {
+			return e, err
 		}
 	}
 	for range 4 { // GSSENCRequest, SSLRequest, StartupMessage: no honest client needs more
 		body, code, err := readStartup(e.r)
 		if err != nil {
-			return fail(err)
+			return e, err
 		}
 		switch code {
 		case codeSSL, codeGSSENC:
-			// Bytes that came before the answer were not encrypted: someone may have put them there (CVE-2021-23222).
-			if e.r.Buffered() > 0 {
-				what := map[uint32]string{codeSSL: "SSL request", codeGSSENC: "GSSAPI encryption request"}[code]
-				return fail(&failure{code: "08P01", message: "received unencrypted data after " + what})
+			if e, err = s.encryption(e, st, code); err != nil {
+				return e, err
 			}
-			if st.tls.state != nil {
-				return fail(unsupported(code))
-			}
-			config := s.tls.Load()
-			if code == codeGSSENC || config == nil {
-				if _, err := e.Write([]byte("N")); err != nil {
-					return fail(err)
-				}
-				continue
-			}
-			if _, err := e.Write([]byte("S")); err != nil {
-				return fail(err)
-			}
-			t, ch, err := accept(e.Conn, config)
-			if err != nil {
-				return fail(err)
-			}
-			e, st.tls = newEarly(t), ch
 		case codeCancel:
 			if n := len(body) - 12; n < minKey || n > maxKey {
-				return fail(&failure{code: "08P01", message: "invalid length of query cancel packet"})
+				return e, &failure{code: "08P01", message: "invalid length of query cancel packet"}
 			}
 			st.cancel = body
-			return e.wire(), st, nil
+			return e, nil
 		default:
 			if err := st.parse(code, body[8:]); err != nil {
-				return fail(err)
+				return e, err
 			}
 			s.agree(st)
-			return e.wire(), st, nil
+			return e, nil
 		}
 	}
-	return fail(errMalformed)
+	return e, errMalformed
+}
+
+// encryption answers SSLRequest, with a handshake behind it where there is a certificate, and GSSENCRequest.
+func (s *Server) encryption(e *early, st *startup, code uint32) (*early, error) {
+	// Bytes that came before the answer were not encrypted: someone may have put them there (CVE-2021-23222).
+	if e.r.Buffered() > 0 {
+		what := map[uint32]string{codeSSL: "SSL request", codeGSSENC: "GSSAPI encryption request"}[code]
+		return e, &failure{code: "08P01", message: "received unencrypted data after " + what}
+	}
+	if st.tls.state != nil {
+		return e, unsupported(code)
+	}
+	config := s.tls.Load()
+	if code == codeGSSENC || config == nil {
+		_, err := e.Write([]byte("N"))
+		return e, err
+	}
+	if _, err := e.Write([]byte("S")); err != nil {
+		return e, err
+	}
+	t, ch, err := accept(e.Conn, config)
+	if err != nil {
+		return e, err
+	}
+	st.tls = ch
+	return newEarly(t), nil
 }
 
 // directTLS accepts TLS without an SSLRequest before it (sslnegotiation=direct). Such a client must name the protocol that it speaks by
 // ALPN, so that it cannot be made to talk to a server of another protocol, nor another's client to us.
-func (s *Server) directTLS(e *early) (*early, channel, error) {
+func (s *Server) directTLS(e *early, st *startup) (*early, error) {
 	config := s.tls.Load()
 	if config == nil {
-		return e, channel{}, tlsError{errors.New("the client begins with TLS, but there is no certificate")}
+		return e, tlsError{errors.New("the client begins with TLS, but there is no certificate")}
 	}
 	t, ch, err := accept(e, config)
 	if err != nil {
-		return e, ch, err
+		return e, err
 	}
+	st.tls = ch
 	if ch.state.NegotiatedProtocol != alpn {
-		return newEarly(t), ch, &failure{code: "08P01", message: "received direct SSL connection request without ALPN protocol negotiation extension"}
+		return newEarly(t), &failure{code: "08P01", message: "received direct SSL connection request without ALPN protocol negotiation extension"}
 	}
-	return newEarly(t), ch, nil
+	return newEarly(t), nil
 }
 
 // readStartup reads a packet that has no type byte: its length, a code, and the rest. body is the whole packet.
