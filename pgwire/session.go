@@ -27,6 +27,8 @@ type session struct {
 	dbName string
 	db     *database
 	addr   string
+	facts  []any   // of the connection, for the log
+	ticket *ticket // its place among the connections
 	pid    uint32
 	began  time.Time
 
@@ -73,7 +75,7 @@ func (s *Server) open(c *wire, st *startup) (*session, error) {
 			return nil, err
 		}
 	}
-	keys, final, err := s.authenticate(c, st.user)
+	keys, final, err := s.authenticate(c, st)
 	if err != nil {
 		return nil, err
 	}
@@ -81,23 +83,19 @@ func (s *Server) open(c *wire, st *startup) (*session, error) {
 	b, err := s.login(ctx, st, keys)
 	if err != nil {
 		cancel()
-		var e *serverError
-		if errors.As(err, &e) {
-			c.send('E', e.body)
-			c.w.Flush()
-			return nil, io.EOF
-		}
 		return nil, err
 	}
-	x := &session{srv: s, ctx: ctx, cancel: cancel, client: c, server: b.wire, role: st.user, dbName: st.db, db: s.database(st.db), addr: c.conn.RemoteAddr().String(),
-		pid: b.pid, began: time.Now(), fifo: newFIFO(), portals: map[string]*portal{}, params: b.params}
+	x := &session{srv: s, ctx: ctx, cancel: cancel, client: c, server: b.wire, role: st.user, dbName: st.db, db: s.database(st.db), addr: st.addr,
+		facts: st.facts(), ticket: st.ticket, pid: b.pid, began: time.Now(), fifo: newFIFO(), portals: map[string]*portal{}, params: b.params}
 	x.statements.init()
 	x.reads.init(x)
 	x.fifo.stuck = x.close
 	x.status.Store(int32(b.status))
 	x.checkEncoding()
 	x.since = time.Now() // what was made before this connection is known to it
-	c.send('R', append(appendInt32(nil, authSASLFinal), final...))
+	if final != nil {
+		c.send('R', append(appendInt32(nil, authSASLFinal), final...))
+	}
 	c.send('R', appendInt32(nil, authOK))
 	if _, err := c.w.Write(b.greeting); err == nil {
 		err = c.w.Flush()
@@ -214,8 +212,9 @@ func (x *session) halfEnded() {
 	}
 	x.reads.finish()
 	x.srv.metrics.sessions.Dec()
-	x.srv.cfg.Logger.Info("session ended", "session", x.pid, "role", x.role, "database", x.dbName, "addr", x.addr,
-		"duration", time.Since(x.began), "reason", reason(x, x.upErr, x.downErr))
+	x.srv.cfg.Logger.Info("session ended", append([]any{"session", x.pid, "role", x.role, "database", x.dbName, "addr", x.addr,
+		"application_name", printable(x.params["application_name"]), "duration", time.Since(x.began), "reason", reason(x, x.upErr, x.downErr)}, x.facts...)...)
+	x.ticket.leave()
 	x.srv.remove(x)
 }
 
