@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"os"
+	"runtime"
 
 	"pgveil/audit"
 	"pgveil/pgwire"
@@ -9,7 +11,13 @@ import (
 
 // newFrontEnd wires the front-end to catalog, audit log and backing database.
 func (n *node) newFrontEnd(log *audit.Log) (*pgwire.Server, error) {
+	loops := max(1, runtime.NumCPU()/2)
+	if os.Getenv("GOMAXPROCS") == "" {
+		// A loop that waits in the kernel keeps its processor of the runtime's. Without some to spare the runtime takes it away, and gives it back, at each wait.
+		runtime.GOMAXPROCS(runtime.NumCPU() + 2*loops)
+	}
 	return pgwire.New(pgwire.Config{
+		Loops:   loops,
 		Backing: n.backing,
 		Catalog: n.control.store,
 		Service: n.service,
