@@ -11,7 +11,9 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
+	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -55,6 +57,7 @@ func (b *wireBench) idle() {
 		b.t.Fatal(err)
 	}
 	b.hold("idle connection", b.startFront("idle.log", backing), "disable")
+	s.sessions.Wait() // their descriptors are needed
 	b.hold("idle connection, TLS", b.startFront("idle_tls.log", backing, "--tls-cert", cert, "--tls-key", key), "require")
 }
 
@@ -73,29 +76,38 @@ func (b *wireBench) hold(name string, p *process, sslmode string) {
 		b.t.Fatal(err)
 	}
 	config.Port = uint16(p.port)
-	b.work(b.open(config, 2)) // the process reads its catalog before it is looked at
+	first := b.open(config, 1)
+	defer closeAll(first)
+	b.work(first) // the process reads its catalog before it is looked at
+	b.collect(p)
 	before := b.memory(p, "VmRSS")
 	began := time.Now()
 	conns := b.open(config, count)
+	defer closeAll(conns)
 	b.step("%s: %d opened in %v", name, count, time.Since(began).Round(time.Millisecond))
 	for range 3 {
 		b.work(conns[:min(count, activeConnections)])
 	}
 	grown := func() float64 { return float64(b.memory(p, "VmRSS")-before) / float64(count) }
 	b.note(name, "KiB", front, grown())
-	b.note(name+", peak", "KiB", front, float64(b.memory(p, "VmHWM")-before)/float64(count))
+	b.collect(p)
+	b.note(name+", after a collection", "KiB", front, grown())
+	b.work(conns) // all are alive
+}
+
+// collect has a front-end collect its garbage.
+func (b *wireBench) collect(p *process) {
+	b.t.Helper()
 	p.cmd.Process.Signal(syscall.SIGUSR1)
 	if line, err := p.out.ReadString('\n'); line != "collected\n" {
 		b.t.Fatalf("pgveil says %q, %v", line, err)
 	}
-	b.note(name+", after a collection", "KiB", front, grown())
-	b.work(conns) // all are alive
 }
 
 // idleWorkers open connections and work on them at a time.
 const idleWorkers = 8
 
-// open opens connections, which are closed when the test ends.
+// open opens connections.
 func (b *wireBench) open(config *pgconn.Config, count int) []*pgconn.PgConn {
 	b.t.Helper()
 	conns := make([]*pgconn.PgConn, count)
@@ -103,12 +115,13 @@ func (b *wireBench) open(config *pgconn.Config, count int) []*pgconn.PgConn {
 		conns[i], err = pgconn.ConnectConfig(b.t.Context(), config)
 		return err
 	})
-	b.t.Cleanup(func() {
-		for _, conn := range conns {
-			conn.Conn().Close()
-		}
-	})
 	return conns
+}
+
+func closeAll(conns []*pgconn.PgConn) {
+	for _, conn := range conns {
+		conn.Conn().Close()
+	}
 }
 
 // work runs a statement on each.
@@ -162,13 +175,12 @@ type scriptedServer struct {
 	role     string
 	verifier scram.Verifier
 	behind   string // address of the real server
+
+	sessions sync.WaitGroup
 }
 
 // listen accepts connections until the test ends, and gives the DSN.
-func (s *scriptedServer) listen(t interface {
-	Fatal(...any)
-	Cleanup(func())
-}) string {
+func (s *scriptedServer) listen(t *testing.T) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -180,7 +192,7 @@ func (s *scriptedServer) listen(t interface {
 			if err != nil {
 				return
 			}
-			go s.serve(conn) // ends with the connection
+			s.sessions.Go(func() { s.serve(conn) }) // ends with the connection
 		}
 	}()
 	return "postgres://" + l.Addr().String() + "/?sslmode=disable"

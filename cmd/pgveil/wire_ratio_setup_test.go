@@ -39,6 +39,7 @@ type wireBench struct {
 	ports    [3]int // by target
 	pids     [3]int // of the process between client and server; 0: none
 
+	loaded  string            // content of the streamed table
 	digests map[string]uint32 // of what came through every target, and of files
 	series  map[string]*series
 	order   []string // of series, as they were first noted
@@ -113,9 +114,13 @@ const rowsStreamed = 1_000_000
 // load makes pgbench's tables, the table that is streamed, one that it is copied into, and one to protect.
 func (b *wireBench) load() {
 	b.run(b.program("pgbench", "-i", "-q", "-s", "10", b.super))
+	rows := rowsStreamed
+	if !b.has("stream") {
+		rows = 0
+	}
 	b.sql(b.super, fmt.Sprintf(`CREATE UNLOGGED TABLE streamed AS SELECT i::bigint AS id, md5(i::text) AS name, 'customer.' || i || '@example.com' AS email,
 			(i * 7919::bigint %% 100000000) / 100.0 AS amount, timestamptz '2026-01-01' + i * interval '1 minute' AS placed, md5((-i)::text)::uuid AS code
-		FROM generate_series(1, %d) i`, rowsStreamed),
+		FROM generate_series(1, %d) i`, rows),
 		`CREATE UNLOGGED TABLE copied (LIKE streamed)`,
 		`CREATE TABLE people (id bigint PRIMARY KEY, email text)`, `ALTER TABLE people OWNER TO pgveil`,
 		`VACUUM (ANALYZE)`)

@@ -161,8 +161,8 @@ func minimum(values ...float64) float64 { return slices.Min(values) }
 
 // print writes what was measured, then the goals, then the goals' lines.
 func (b *wireBench) print() {
-	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(w, "medians of %d rounds of %v\t%s\tunit\t\n", b.rounds, b.length, strings.Join(wireTargets, "\t"))
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "medians of %d rounds of %v\t%s\tunit\n", b.rounds, b.length, strings.Join(wireTargets, "\t"))
 	for _, name := range b.order {
 		s := b.series[name]
 		fmt.Fprintf(w, "%s\t", name)
@@ -173,16 +173,15 @@ func (b *wireBench) print() {
 			}
 			fmt.Fprintf(w, "%s\t", short(median(s.samples[target])))
 		}
-		fmt.Fprintf(w, "%s\t\n", s.unit)
+		fmt.Fprintln(w, s.unit)
 	}
-	fmt.Fprint(w, "\t\t\t\t\t\n")
-	fmt.Fprint(w, "goal\twant\tPgBouncer\tpgveil\t\t\n")
+	fmt.Fprint(w, "\ngoal\twant\tPgBouncer\tpgveil\n")
 	for _, g := range b.goals() {
 		theirs := "-"
 		if g.bouncers != 0 {
 			theirs = fmt.Sprintf("%.2f", g.bouncers)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\t\t\n", g.name, g.want, theirs, g.ours)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\n", g.name, g.want, theirs, g.ours)
 	}
 	w.Flush()
 	fmt.Printf("\nmeasured in %v\n", time.Since(b.began).Round(time.Second))
