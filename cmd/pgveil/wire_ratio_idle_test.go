@@ -70,6 +70,7 @@ func (b *wireBench) hold(name string, p *process, sslmode string) {
 		b.t.Fatal(err)
 	}
 	count := min(idleConnections, (int(limit.Max)-200)/2)
+	b.held = count
 	b.step("%s: opening %d", name, count)
 	config, err := pgconn.ParseConfig(strings.Replace(b.dsn(front), "sslmode=disable", "sslmode="+sslmode, 1))
 	if err != nil {

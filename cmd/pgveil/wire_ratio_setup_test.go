@@ -39,6 +39,7 @@ type wireBench struct {
 	ports    [3]int // by target
 	pids     [3]int // of the process between client and server; 0: none
 
+	held    int               // idle connections
 	loaded  string            // content of the streamed table
 	digests map[string]uint32 // of what came through every target, and of files
 	series  map[string]*series

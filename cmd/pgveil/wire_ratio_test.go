@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -184,7 +185,12 @@ func (b *wireBench) print() {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%.2f\n", g.name, g.want, theirs, g.ours)
 	}
 	w.Flush()
-	fmt.Printf("\nmeasured in %v\n", time.Since(b.began).Round(time.Second))
+	load, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	fmt.Printf("\nmeasured in %v on %d processors with a load of %s; %d idle connections\n", time.Since(b.began).Round(time.Second),
+		runtime.NumCPU(), strings.Join(strings.Fields(string(load))[:3], " "), b.held)
 	for _, g := range b.goals() {
 		fmt.Printf("%s %.2f\n", g.name, g.ours)
 	}
