@@ -11,11 +11,12 @@ import (
 	"strings"
 )
 
-func tpsName(clients int) string {
+// figure is the name of one that pgbench gives, without its mode.
+func figure(what string, clients int) string {
 	if clients == 1 {
-		return "tps, 1 client,"
+		return what + ", 1 client,"
 	}
-	return fmt.Sprintf("tps, %d clients,", clients)
+	return fmt.Sprintf("%s, %d clients,", what, clients)
 }
 
 // transactions runs pgbench -S in its three modes with so many clients: transactions a second, the proxies' CPU for each, and with one client
@@ -34,12 +35,12 @@ func (b *wireBench) transactions(round, clients int) {
 			before := b.cpu(target)
 			r := b.pgbench(target, args...)
 			used := b.cpu(target) - before
-			b.note(tpsName(clients)+" "+mode, "/s", target, r.tps)
+			b.note(figure("tps", clients)+" "+mode, "/s", target, r.tps)
 			if target != direct {
-				b.note(fmt.Sprintf("CPU, %d clients, %s", clients, mode), "µs", target, float64(used.Microseconds())/r.transactions)
+				b.note(figure("CPU", clients)+" "+mode, "µs", target, float64(used.Microseconds())/r.transactions)
 			}
 			if clients == 1 {
-				b.note("p50, 1 client, "+mode, "µs", target, b.medianTime(log))
+				b.note(figure("p50", clients)+" "+mode, "µs", target, b.medianTime(log))
 			}
 		}
 	}

@@ -84,7 +84,7 @@ func turn(round int) []int {
 	return append(order[n:], order[:n]...)
 }
 
-// median is that of the values, or of their differences or quotients by round. The slice is not changed.
+// median is that of the values, which stay in their order; 0 of none.
 func median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
@@ -117,16 +117,16 @@ var pgbenchModes = []string{"simple", "extended", "prepared"}
 // goals are those of the parts that ran.
 func (b *wireBench) goals() []goal {
 	var out []goal
-	add := func(name, want, figure string, ours, bouncers func(*series) float64) {
-		if s := b.series[figure]; s != nil {
+	add := func(name, want, of string, ours, bouncers func(*series) float64) {
+		if s := b.series[of]; s != nil {
 			out = append(out, goal{name: name, want: want, ours: ours(s), bouncers: bouncers(s)})
 		}
 	}
 	// over compares two targets in every mode and takes what pick says is the worst.
-	over := func(name, want, figure string, pick func(...float64) float64, f func(of, to float64) float64, base int) {
+	over := func(name, want, of string, pick func(...float64) float64, f func(of, to float64) float64, base int) {
 		var ours, bouncers []float64
 		for _, mode := range pgbenchModes {
-			if s := b.series[figure+" "+mode]; s != nil {
+			if s := b.series[of+" "+mode]; s != nil {
 				ours, bouncers = append(ours, s.compare(front, base, f)), append(bouncers, s.compare(bouncer, base, f))
 			}
 		}
@@ -141,11 +141,11 @@ func (b *wireBench) goals() []goal {
 		return func(s *series) float64 { return median(s.samples[target]) }
 	}
 	for _, mode := range pgbenchModes {
-		add("cpu_"+mode, "<= 1.5", "CPU, 8 clients, "+mode, against(front, bouncer, quotient), against(bouncer, bouncer, quotient))
+		add("cpu_"+mode, "<= 1.5", figure("CPU", 8)+" "+mode, against(front, bouncer, quotient), against(bouncer, bouncer, quotient))
 	}
-	over("p50_added_us", "<= 10", "p50, 1 client,", maximum, difference, direct)
+	over("p50_added_us", "<= 10", figure("p50", 1), maximum, difference, direct)
 	for _, clients := range []int{1, 8, 32} {
-		over(fmt.Sprintf("tps_%d", clients), ">= 0.9", tpsName(clients), minimum, quotient, bouncer)
+		over(fmt.Sprintf("tps_%d", clients), ">= 0.9", figure("tps", clients), minimum, quotient, bouncer)
 	}
 	for _, name := range streamNames {
 		add(name, ">= 0.95", name, against(front, direct, inverse), against(bouncer, direct, inverse))
