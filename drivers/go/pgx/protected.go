@@ -100,6 +100,19 @@ func protectedIn(c *check.C, app, support, analyst, backing *pgx.Conn, name stri
 	c.Do("protected.in."+name, func() error {
 		return wants(app, "One", "SELECT name FROM people WHERE ssn IN ($1, $2)", mode, check.SSN1, check.SSN2)
 	})
+	c.Do("protected.group."+name, func() error {
+		var ssn string
+		var n int
+		err := app.QueryRow(ctx, "SELECT ssn, count(*) FROM people WHERE name = $1 GROUP BY ssn", mode, "One").Scan(&ssn, &n)
+		return errors.Join(err, check.Same(fmt.Sprint(ssn, n), check.SSN1+"1"))
+	})
+	c.Do("protected.upsert."+name, func() error {
+		return wants(app, check.SSN3, "INSERT INTO people (id, name, ssn) VALUES ($1::text::int8, $2, $3) ON CONFLICT (id) DO UPDATE SET ssn = excluded.ssn RETURNING ssn",
+			mode, id, "One", check.SSN3)
+	})
+	c.Do("protected.case."+name, func() error {
+		return wants(app, check.SSN1, "UPDATE people SET ssn = CASE WHEN ssn = $1 THEN $2 ELSE NULL END RETURNING ssn", mode, check.SSN3, check.SSN1)
+	})
 	c.Do("protected.update."+name, func() error {
 		tag, err := app.Exec(ctx, "UPDATE people SET ssn = $1 WHERE ssn = $2", mode, check.SSN2, check.SSN1)
 		return errors.Join(err, check.Same(tag, "UPDATE 1"))
