@@ -7,7 +7,7 @@ from check import *
 
 def database(url, **options):
     user, password, host, port, name = parts(url)
-    return {"ENGINE": "django.db.backends.postgresql", "USER": user, "PASSWORD": password, "HOST": host, "PORT": port, "NAME": name, "OPTIONS": options}
+    return {"ENGINE": "django.db.backends.postgresql", "USER": user, "PASSWORD": password, "HOST": host, "PORT": port, "NAME": name, "OPTIONS": {"sslmode": "disable", **options}}
 
 
 databases = {"default": database(URL)}
