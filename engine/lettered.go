@@ -332,6 +332,4 @@ func appendLast4(dst, src []byte, n int) []byte {
 }
 
 // guardLetter is the guard of formats whose tokens begin with an upper-case letter and whose values begin with a digit.
-func guardLetter(column string) string {
-	return "(" + column + ` COLLATE "C" >= 'A' AND ` + column + ` COLLATE "C" < '[')`
-}
+func guardLetter(column string) string { return "(" + begins(column, "A", "[") + ")" }

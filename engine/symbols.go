@@ -212,7 +212,7 @@ func (c *symbols) guard(column string) string {
 		g = at + " <> '' AND pg_catalog.strpos(" + literal(string(c.marks.symbols)) + ", " + at + ") > 0"
 	}
 	if c.short {
-		g = g + " OR " + guardSealed(column, sealedMin, "%")
+		g = g + " OR " + guardSealed(column, column, sealedMin)
 	}
 	return "(" + g + ")"
 }
