@@ -206,7 +206,7 @@ func guardAt(document string, steps []string, s resolved) string {
 func (c *document) derive(k *versionKey, key func(int) []byte) error {
 	for _, other := range c.known {
 		for i, n := range c.marks {
-			if markOf(n, other.version) == markOf(n, k.version) {
+			if other.version%n == k.version%n {
 				return &PolicyError{Policy: c.policies[i].Name, Reason: "key versions " + strconv.Itoa(other.version) + " and " + strconv.Itoa(k.version) +
 					" have the same mark in a token", Hint: "format " + c.policies[i].Format + " can keep " + strconv.Itoa(n) + " versions: destroy the older one first"}
 			}

@@ -338,3 +338,34 @@ func TestTokensOfOtherVersionsAndPolicies(t *testing.T) {
 		}
 	}
 }
+
+// TestLastVersionIsReadLikeTheFirst: 999 versions have marks from 0 to 998 where the mark is a number in the token.
+func TestLastVersionIsReadLikeTheFirst(t *testing.T) {
+	t.Parallel()
+	bins := engine.Policy{ID: policyID, Name: "bins", Format: "pan", Options: engine.Options{KeepFirst: 2, KeepLast: 2, MaxLength: 16}}
+	for name, p := range map[string]engine.Policy{
+		"integer": named("integer"), "alphabet": named("alphabet"), "card": bins, "text": named("text"), "bytes": named("bytes"), "one-way": named("one-way"),
+		"json": named("json"), "short": named("short"), "exact": named("exact"),
+	} {
+		value := map[string]string{"card": "4111111111111111", "short": "12"}[name]
+		if value == "" {
+			value = roundTrips[p.Format].values[0]
+		}
+		tr := compilePolicy(t, p, 998, 999)
+		for _, v := range []int{998, 999} {
+			token, err := tr.AppendToken(nil, []byte(value), v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, ok := tr.Version(token); (got != v || !ok) && name != "exact" {
+				t.Errorf("%s: Version = %d, %v, want %d", name, got, ok, v)
+			}
+			if p.Method() == engine.OneWay {
+				continue
+			}
+			if back, err := tr.AppendPlainAt(nil, token, v); err != nil || string(back) != value {
+				t.Errorf("%s: version %d back to %q, %v", name, v, back, err)
+			}
+		}
+	}
+}

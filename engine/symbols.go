@@ -482,7 +482,7 @@ func (c *symbols) mark(token []byte) (int, bool) {
 	}
 	if c.short && isSealed(token) {
 		version, _, _ := prefixVersion(token)
-		return markOf(c.versions, version), true
+		return version % c.versions, true
 	}
 	s := spellings.Get().(*spelling)
 	defer spellings.Put(s)
