@@ -369,3 +369,37 @@ func TestLastVersionIsReadLikeTheFirst(t *testing.T) {
 		}
 	}
 }
+
+// TestShortValueWithAMarkIsRefused: a value of kept characters alone may have a mark where tokens have theirs, and the
+// guard looks at nothing else.
+func TestShortValueWithAMarkIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		first, last int
+		value       string
+		offset      int // −1 where it is a value
+	}{
+		{0, 1, "A", 0}, {0, 1, "a", -1}, {0, 1, "9", -1}, {1, 2, "xAB", 1}, {1, 2, "AxB", -1}, {1, 2, "AB", 1}, {1, 2, "A1AB", -1}, {2, 1, "ABC", 2},
+	} {
+		p := engine.Policy{ID: policyID, Name: "p", Format: "custom",
+			Options: engine.Options{Alphabet: "0123456789", KeepFirst: c.first, KeepLast: c.last, Short: "aes-siv"}}
+		tr := compilePolicy(t, p)
+		token, err := tr.AppendToken(nil, []byte(c.value), 1)
+		var fe *engine.FormatError
+		if errors.As(err, &fe) != (c.offset >= 0) || fe != nil && fe.Offset != c.offset || err == nil && !tr.Is(token) {
+			t.Errorf("keeping %d and %d of %q: %v", c.first, c.last, c.value, err)
+		}
+	}
+}
+
+// TestKeptCharactersStayAsTheyAre: a kept character that Unicode would compose with what stands before it is refused.
+func TestKeptCharactersStayAsTheyAre(t *testing.T) {
+	t.Parallel()
+	p := engine.Policy{ID: policyID, Name: "p", Format: "custom", Options: engine.Options{Alphabet: "가나다ᄀᄁᄂᄃ0123456789", KeepLast: 1}}
+	tr := compilePolicy(t, p)
+	for value, good := range map[string]bool{"ᄀᄁᄂᄃ012X": true, "ᄀᄁᄂᄃ012é": true, "ᄀᄁᄂᄃᄀᄁᄀ\u1161": false, "0123456e\u0301": false, "0123456\u212b": false, "0123456\u00ad": false} {
+		if err := tr.Check([]byte(value)); (err == nil) != good {
+			t.Errorf("%+q: %v", value, err)
+		}
+	}
+}

@@ -202,13 +202,23 @@ func TestMasksOfEveryFormat(t *testing.T) {
 		{"alphanumeric", "", "aB3dE6gH", "****E6gH"},
 		{"alphanumeric", "", "aB3dE6", "***dE6"},
 		{"alphanumeric", "first-letter", "aB3dE6", "a*****"},
-		{"custom", "last4", "AB12-34-56C", "****-**-56C"},
+		{"custom", "last4", "AB12-34-56C", "****-*4-56C"},
+		{"custom", "last4", "AB1----------234567C", "***----------***567C"},
+		{"short", "last4", "1", "*"},
+		{"short", "last4", "12-3", "**-3"},
+		{"short", "first-letter", "1", "*"},
+		{"short", "first-letter", "12", "1*"},
 		{"custom", "", "AB12-34-56C", "********"},
 		{"greek", "last4", "αβγδεζηθ", "****εζηθ"},
 		{"iban", "", "DE89 3704 0044 0532 0130 00", "DE** **** **** **** **30 00"},
 		{"iban", "country", "DE89370400440532013000", "DE********************"},
 		{"uuid", "last4", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "********-****-****-****-********6bf6"},
-		{"integer", "last4", "123456", "**3456"},
+		{"integer", "last4", "123456", "***456"},
+		{"integer", "last4", "12345678", "****5678"},
+		{"integer", "last4", "123", "**3"},
+		{"integer", "last4", "7", "*"},
+		{"integer-int4", "last4", "-12", "-*2"},
+		{"digits-short", "last4", "1234", "**34"},
 		{"integer", "zero", "123456", "0"},
 		{"date", "year", "1984-07-23", "1984-01-01"},
 		{"date", "month", "1984-07-23", "1984-07-01"},
@@ -222,6 +232,9 @@ func TestMasksOfEveryFormat(t *testing.T) {
 		{"ssn", "null", "123-45-6789", ""},
 	} {
 		p := named(c.name)
+		if c.name == "digits-short" {
+			p.Format, p.Options.MinLength, p.AcceptSmallDomain = "digits", 4, true
+		}
 		p.Options.Mask = c.mask
 		tr := compilePolicy(t, p)
 		if got := tr.AppendMask([]byte("x"), []byte(c.value)); string(got) != "x"+c.want || tr.MaskIsNull() != (c.mask == "null") {
