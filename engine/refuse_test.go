@@ -38,7 +38,7 @@ func TestBadInputOfEveryFormat(t *testing.T) {
 		"card-6-4": {{"", -1}, {"4111111111111112", -1}, {"1111111111111117", 0}, {"411111111111111a", 15}, {"41111111111", -1}, {"4111  1111 1111 1111", 5}, {"-4111111111111111", 0}, {"411111ABCDEF1111", 6}, {long, -1}},
 		"bytes":    {{"", -1}, {`\x`, -1}, {`\x0`, 2}, {`\xAB`, 2}, {`\x0g`, 3}, {"abc", 0}, {`\x00 0`, -2}, {`\x70677665696c0001` + strings.Repeat("00", 17), -2}},
 		"json": {{"", -1}, {"{", 1}, {`{"n":}`, -2}, {`{"n":1,"n":2}`, 7}, {`{"x":{"a":1,"a":2}}`, 12}, {`{"patient":{"ssn":"12"}}`, -2}, {`{"patient":{"ssn":123456789}}`, 18}, {`{"patient":{"ssn":["123456789"]}}`, 18}, {`{"patient":{"ssn":true}}`, 18},
-			{`{"n":1.5}`, 6}, {`{"n":01}`, -2}, {`{"patient":{"name":"\ud800"}}`, 19}, {"{\"n\":1}\xff", 7}, {`{"cards":[{"pan":"4111111111111112"}]}`, -2}, {strings.Repeat("[", 300) + strings.Repeat("]", 300), -2}, {`{"patient":{"ssn":"123-45-678a"}}`, 29}},
+			{`{"x":"\u0000"}`, 5}, {`{"\u0000":1}`, 1}, {`{"x":"\ud800"}`, 5}, {`{"\udc00":1}`, 1}, {`{"x":1e131072}`, 5}, {`{"x":[-1E-16384]}`, 6}, {`{"x":0e99999999999999999999}`, 5}, {`{"n":"5\u0000"}`, -2}, {`{"n":1.5}`, 6}, {`{"n":01}`, -2}, {`{"patient":{"name":"\ud800"}}`, 19}, {"{\"n\":1}\xff", 7}, {`{"cards":[{"pan":"4111111111111112"}]}`, -2}, {strings.Repeat("[", 300) + strings.Repeat("]", 300), -2}, {`{"patient":{"ssn":"123-45-678a"}}`, 29}},
 	} {
 		tr := compile(t, name)
 		for _, b := range values {
@@ -132,6 +132,10 @@ func TestOptionsThatCannotBeAreRefused(t *testing.T) {
 		"card that keeps nine first":     {"pan", o{KeepFirst: 9}, true, "shows more than the issuer"},
 		"card that keeps all but one":    {"pan", o{KeepFirst: 8, KeepLast: 6}, true, "leaves 1"},
 		"json without paths":             {"json", o{}, false, "0 paths"},
+		"json of a negative index":       {"json", o{Paths: []engine.Path{{Path: "/a/-1", Format: "text"}}}, false, "not a JSON pointer"},
+		"json of an index with a zero":   {"json", o{Paths: []engine.Path{{Path: "/a/01", Format: "text"}}}, false, "not a JSON pointer"},
+		"json of an index with a sign":   {"json", o{Paths: []engine.Path{{Path: "/+1", Format: "text"}}}, false, "not a JSON pointer"},
+		"json of an index":               {"json", o{Paths: []engine.Path{{Path: "/a/10", Format: "text"}, {Path: "/-", Format: "text"}, {Path: "/1a", Format: "text"}}}, false, ""},
 		"json of a bad pointer":          {"json", o{Paths: []engine.Path{{Path: "a", Format: "text"}}}, false, "not a JSON pointer"},
 		"json inside json":               {"json", o{Paths: []engine.Path{{Path: "/a", Format: "json"}}}, false, "inside a document"},
 		"json path twice":                {"json", o{Paths: []engine.Path{{Path: "/a", Format: "text"}, {Path: "/a", Format: "ssn"}}}, false, "path 2 is there twice"},
@@ -229,9 +233,15 @@ func TestMasksOfEveryFormat(t *testing.T) {
 		{"bytes", "", `\xff00`, "********"},
 		{"json", "paths", `{"patient":{"ssn":"123-45-6789"},"n":5,"x":1}`, `{"patient":{"ssn":"***-**-6789"},"n":"********","x":1}`},
 		{"json", "", `{"n":5}`, "********"},
+		{"json-null", "paths", `{"n":5, "s":"x","m":[null,"y"]}`, `{"n":null, "s":null,"m":[null,"********"]}`},
 		{"ssn", "null", "123-45-6789", ""},
 	} {
 		p := named(c.name)
+		if c.name == "json-null" {
+			null := engine.Options{Mask: "null"}
+			p.Format = "json"
+			p.Options.Paths = []engine.Path{{Path: "/n", Format: "integer", Options: null}, {Path: "/s", Format: "text", Options: null}, {Path: "/m/1", Format: "text"}}
+		}
 		if c.name == "digits-short" {
 			p.Format, p.Options.MinLength, p.AcceptSmallDomain = "digits", 4, true
 		}
