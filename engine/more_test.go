@@ -20,16 +20,13 @@ import (
 	"pgveil/engine"
 )
 
-// TestRandomRoundTrips runs PGVEIL_ENGINE_ROUNDTRIPS values of every case, 10,000 by default, through each of a few key
+// TestRandomRoundTrips runs 10,000 random values of every case, or a million with PGVEIL_LONG, through each of a few key
 // versions.
 func TestRandomRoundTrips(t *testing.T) {
 	t.Parallel()
 	n := 10_000
-	if s := os.Getenv("PGVEIL_ENGINE_ROUNDTRIPS"); s != "" {
-		var err error
-		if n, err = strconv.Atoi(s); err != nil {
-			t.Fatal(err)
-		}
+	if os.Getenv("PGVEIL_LONG") != "" {
+		n = 1_000_000
 	}
 	for _, name := range cases() {
 		t.Run(name, func(t *testing.T) {
@@ -400,6 +397,40 @@ func TestKeptCharactersStayAsTheyAre(t *testing.T) {
 	for value, good := range map[string]bool{"ᄀᄁᄂᄃ012X": true, "ᄀᄁᄂᄃ012é": true, "ᄀᄁᄂᄃᄀᄁᄀ\u1161": false, "0123456e\u0301": false, "0123456\u212b": false, "0123456\u00ad": false} {
 		if err := tr.Check([]byte(value)); (err == nil) != good {
 			t.Errorf("%+q: %v", value, err)
+		}
+	}
+}
+
+// TestMegabyteOfEveryFormat: what is long is a value or refused like anything else, and no error shows it.
+func TestMegabyteOfEveryFormat(t *testing.T) {
+	t.Parallel()
+	for _, name := range cases() {
+		tr := compile(t, name)
+		for _, piece := range []string{"1", "Aa", " ", "-", "é", "a\u0301", "１", "@", "t1_", `\x`, "[", "\x00", "\xff"} {
+			value := []byte(strings.Repeat(piece, 1<<20/len(piece)))
+			token, err := tr.AppendToken(nil, value, 1)
+			var fe *engine.FormatError
+			if err != nil {
+				if !errors.As(err, &fe) || len(err.Error()) > 200 || fe.Offset > len(value) {
+					t.Errorf("%s: %q many times: %.200v", name, piece, err)
+				}
+			} else if back, err := tr.AppendPlain(nil, token); err != nil || !bytes.Equal(back, value) {
+				t.Errorf("%s: %q many times does not come back: %v", name, piece, err)
+			}
+			var te *engine.TokenError
+			if _, err := tr.AppendPlain(nil, value); !errors.As(err, &te) || len(err.Error()) > 200 {
+				t.Errorf("%s: %q many times as a token: %.200v", name, piece, err)
+			}
+		}
+	}
+	for name, value := range map[string]string{"text": strings.Repeat("é", 1<<19), "bytes": `\x` + strings.Repeat("ab", 1<<19), "json": `{"patient":{"name":"` + strings.Repeat("a", 1<<20) + `"}}`} {
+		tr := compile(t, name)
+		token, err := tr.AppendToken(nil, []byte(value), 1)
+		if err != nil || len(token) > tr.MaxTokenLen(len(value)) {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if back, err := tr.AppendPlain(nil, token); err != nil || string(back) != value {
+			t.Errorf("%s: a megabyte does not come back: %v", name, err)
 		}
 	}
 }
