@@ -30,6 +30,9 @@ bench: ## run the benchmarks
 bench-engine: ## measure the engine in units of AES; PGVEIL_LONG=1 filters ten million lines instead of 200,000
 	@script/bench-engine
 
+bench-guard: ## measure what the default guards add to COPY of a million rows
+	@script/bench-guard
+
 test-long: ## run the long forms of the tests: a million round trips per format, and more
 	PGVEIL_LONG=1 $(GO) test -count=1 -timeout 120m ./engine/... ./cmd/pgveil
 
@@ -53,4 +56,4 @@ demo: ## start the demonstration
 demo-check: build ## start the demonstration, use it as three roles, look for clear values at rest
 	script/demo-check
 
-.PHONY: help build static test race fuzz bench bench-engine test-long golden vet lint check demo demo-check
+.PHONY: help build static test race fuzz bench bench-engine bench-guard test-long golden vet lint check demo demo-check
