@@ -174,7 +174,7 @@ func zoneOffset(src []byte, i int) (int64, fault) {
 			seconds += int64(n)
 		}
 	}
-	if seconds > maxZone {
+	if seconds >= maxZone {
 		return 0, fault{"there is no such time zone", i}
 	}
 	if zone[0] == '-' {
