@@ -59,4 +59,4 @@ demo-check: build ## start the demonstration, use it as three roles, look for cl
 drivers: ## run the driver and ORM matrix, installing what is missing; write docs/drivers.md
 	script/drivers
 
-.PHONY: help build static test race fuzz bench bench-engine bench-wire test-long golden vet lint check demo demo-check drivers
+.PHONY: help build static test race fuzz bench bench-engine bench-guard bench-wire test-long golden vet lint check demo demo-check drivers
