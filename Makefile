@@ -30,6 +30,9 @@ bench: ## run the benchmarks
 bench-engine: ## measure the engine in units of AES; PGVEIL_LONG=1 filters ten million lines instead of 200,000
 	@script/bench-engine
 
+bench-guard: ## measure what the default guards add to COPY of a million rows
+	@script/bench-guard
+
 bench-wire: ## measure the front-end against PgBouncer and no proxy; PGVEIL_LONG=1 takes longer, PGVEIL_BENCH_ONLY=cpu,stream measures parts
 	@script/bench-wire
 
