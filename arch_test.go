@@ -25,6 +25,7 @@ const module = "pgveil"
 var arrows = map[string][]string{
 	"internal/secret":  {},
 	"internal/scram":   {"internal/secret"},
+	"internal/netloop": {},
 	"internal/cluster": {"internal/secret"},
 	"internal/pgtest":  {"internal/cluster", "internal/secret"},
 	"engine/ff1":       {"internal/secret"},
@@ -35,7 +36,7 @@ var arrows = map[string][]string{
 	"audit":            {},
 	"sql":              {},
 	"migrations":       {},
-	"pgwire":           {"catalog", "engine", "sql", "internal/secret", "internal/scram"},
+	"pgwire":           {"catalog", "engine", "sql", "internal/secret", "internal/scram", "internal/netloop"},
 	"replication":      {"catalog", "engine", "internal/secret"},
 	"cmd/pgveil":       {"*"},
 }

@@ -324,7 +324,7 @@ func TestTheLogHasALineAConnection(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, pgtest.Database(t))
 	f.as("app").Close(t.Context())
-	f.logged("session ended", "role="+f.role("app"), "application_name=\"\"", "tls=none", "auth=SCRAM-SHA-256\n", "duration=", `reason="client terminated"`, "addr=127.0.0.1:")
+	f.logged("session ended", "role="+f.role("app"), "application_name=\"\"", "tls=none", "auth=SCRAM-SHA-256\n", "duration=", `reason="client terminated"`, "addr=127.0.0.1:", "received=", "sent=")
 	denied(t, strings.Replace(f.with("app", "sslmode", "disable"), f.role("app"), "gh%0Aost", 1), "28P01")
 	f.logged("connection rejected", "role=gh?ost", "reason=authentication", "sqlstate=28P01", `cause="no such role is known here"`)
 	talk(t, f.addr, packet(196608, "user\x00x\x00"))

@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"pgveil/internal/netloop"
 	"pgveil/internal/scram"
 )
 
@@ -153,11 +154,12 @@ func (s *Server) dial(ctx context.Context, cfg *pgconn.Config, t target, way int
 	ctx, stop := context.WithTimeout(ctx, dialLimit(cfg))
 	defer stop()
 	network, addr := pgconn.NetworkAddress(t.addr, t.port)
-	conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	dialed, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	s.keepAlive(conn)
+	s.keepAlive(dialed)
+	conn := netloop.NewSocket(dialed)
 	config := t.tls[way]
 	if config == nil {
 		return conn, nil

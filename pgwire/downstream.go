@@ -2,6 +2,7 @@ package pgwire
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"os"
@@ -16,36 +17,69 @@ func itoa(n int) string { return strconv.Itoa(n) }
 // errFatal ends the session after the client was told why.
 var errFatal = errors.New("session ended by an error of the front-end")
 
-// downstream relays from the server to the client until the server ends.
+// downstream relays what has come from the server to the client.
 func (x *session) downstream() error {
 	for {
-		if x.server.drained() {
+		err := x.replies()
+		if err == nil || errors.Is(err, errAway) {
+			if flushed := x.client.w.Flush(); flushed != nil {
+				return flushed
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if x.leaving() {
+			x.goodbye()
+			return errGone
+		}
+		switch err := x.down.more(); {
+		case err == nil:
+		case errors.Is(err, errIdle):
+			return err
+		case errors.Is(err, os.ErrDeadlineExceeded) && x.stopping.Load():
+			x.server.conn.SetReadDeadline(time.Time{})
+		default:
+			return x.lost(err)
+		}
+	}
+}
+
+// replies handles what is buffered. It returns nil when it needs more.
+func (x *session) replies() error {
+	c := x.server
+	for {
+		if c.rest > 0 {
+			if err := c.pass(x.client); err != nil {
+				return err
+			}
+		}
+		have := c.r.unread()
+		if c.rest > 0 || len(have) < headSize {
+			return nil
+		}
+		e := x.fifo.head()
+		if kind := have[0]; kind == 'd' || kind == 'D' && (e == nil || e.probe == nil && !x.dropping && x.current(e) == nil) {
+			// Rows and COPY data that nothing is done to, of any size.
+			if length := binary.BigEndian.Uint32(have[1:]); length >= 4 && length < 1<<31 {
+				if err := c.forwardRun(x.client, kind); err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		if !c.whole() {
+			if x.down.inline && c.large() {
+				return errAway
+			}
+			if x.down.inline || len(have) < headSize {
+				return nil
+			}
 			if err := x.client.w.Flush(); err != nil {
 				return err
 			}
-			if x.stopping.Load() && x.fifo.isEmpty() {
-				x.goodbye()
-				return nil
-			}
 		}
-		// Peek, so that a deadline which wakes us does not cut a message in two.
-		if _, err := x.server.r.Peek(1); err != nil {
-			if x.stopping.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
-				x.server.conn.SetReadDeadline(time.Time{})
-				continue
-			}
-			return x.lost(err)
-		}
-		kind, n, err := x.server.header()
-		if err != nil {
-			return x.lost(err)
-		}
-		if err := x.reply(kind, n); err != nil {
-			if errors.Is(err, errMalformed) {
-				x.srv.cfg.Logger.Error("replies of the backing database could not be matched", "session", x.pid, "message", string(rune(kind)))
-				return x.fatal(&failure{code: "08P01", message: "the replies of the backing database could not be matched to the client's messages"})
-			}
-			x.client.w.Flush()
+		if err := x.reply(e); err != nil {
 			return err
 		}
 	}
@@ -54,7 +88,7 @@ func (x *session) downstream() error {
 // lost tells the client why the server's connection ended, unless that is known to it.
 func (x *session) lost(err error) error {
 	if x.cleanEnd.Load() || x.told {
-		return nil
+		return errGone
 	}
 	f := &failure{severity: "FATAL", code: "08006", message: "the connection to the backing database was lost", hint: "The transaction was not confirmed. Connect again."}
 	x.fifo.peek(func(e *expected) bool {
@@ -63,21 +97,32 @@ func (x *session) lost(err error) error {
 		}
 		return true
 	})
-	x.client.conn.SetWriteDeadline(time.Now().Add(time.Second))
-	x.client.send('E', f.response())
-	x.client.w.Flush()
+	x.say(f)
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
 }
 
-// reply handles one message of the server.
-func (x *session) reply(kind byte, n int) error {
-	e := x.fifo.head()
-	if kind == 'd' || kind == 'D' && (e == nil || e.probe == nil && !x.dropping && x.current(e) == nil) {
-		return x.server.forward(x.client, n) // rows and COPY data that nothing is done to, of any size
+// reply handles one message of the server that answers e.
+func (x *session) reply(e *expected) error {
+	mark := x.server.r.from
+	kind, n, err := x.server.header()
+	if err != nil {
+		return x.lost(err)
 	}
+	err = x.replied(e, kind, n)
+	switch {
+	case errors.Is(err, errAway):
+		x.server.r.from = mark
+	case errors.Is(err, errMalformed):
+		x.srv.cfg.Logger.Error("replies of the backing database could not be matched", "session", x.pid, "message", string(rune(kind)))
+		return x.fatal(&failure{code: "08P01", message: "the replies of the backing database could not be matched to the client's messages"})
+	}
+	return err
+}
+
+func (x *session) replied(e *expected, kind byte, n int) error {
 	body, err := x.server.take(kind, n, maxBody)
 	if err != nil {
 		return x.fatal(err)
@@ -193,7 +238,7 @@ func (x *session) described(e *expected, body []byte) error {
 
 // lastView is the database's newest view.
 func (x *session) lastView() *view {
-	return x.db.current.Load()
+	return x.db.last()
 }
 
 // dataRow handles a row that something is done to.
@@ -201,6 +246,9 @@ func (x *session) dataRow(e *expected, body []byte) error {
 	s := x.current(e)
 	if s == nil {
 		return x.client.send('D', body)
+	}
+	if x.down.inline {
+		return errAway // the audit may have to be waited for, and the cipher takes its time
 	}
 	if s.intent == nil {
 		var err error
@@ -257,8 +305,7 @@ func (x *session) alone(e *expected) bool {
 
 // fatal tells the client and ends the session.
 func (x *session) fatal(err error) error {
-	x.client.send('E', failureOf(err).fatal().response())
-	x.client.w.Flush()
+	x.say(failureOf(err).fatal())
 	return errFatal
 }
 
@@ -354,7 +401,6 @@ func (x *session) ready(body []byte) error {
 	if cap(x.row) > maxIdle {
 		x.row = nil
 	}
-	x.server.release()
 	x.status.Store(int32(body[0]))
 	if body[0] == 'I' {
 		x.erred.Store(false)

@@ -30,7 +30,7 @@ type expected struct {
 	intent *intent
 }
 
-// fifo is what was sent and not yet answered, in order. The upstream goroutine pushes, the downstream one pops.
+// fifo is what was sent and not yet answered, in order. The upstream direction pushes, the downstream one pops.
 type fifo struct {
 	mu       sync.Mutex
 	queue    []*expected
@@ -79,6 +79,16 @@ const (
 	maxQueue  = 1 << 16
 	stuckTime = 10 * time.Minute
 )
+
+// copyData stands for a run of CopyData. It has no state, so one serves all sessions.
+var copyData = &expected{kind: 'k'}
+
+// crowded tells whether pushing what one message needs may have to wait.
+func (f *fifo) crowded() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.queue) >= maxQueue-8
+}
 
 func (e *expected) unanswered() bool { return e.kind == 'k' || e.kind == 'd' }
 

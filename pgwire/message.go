@@ -1,20 +1,20 @@
 package pgwire
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"net"
+
+	"pgveil/internal/netloop"
 )
 
 const (
-	bufferSize = 16 << 10
 	// maxBody bounds a message that must be held in memory to be looked at; others are streamed whatever their size.
 	maxBody = 256 << 20
 	// maxEarlyBody bounds a message before authentication, as PostgreSQL does.
 	maxEarlyBody = 64 << 10
+	headSize     = 5
 )
 
 var errMalformed = errors.New("malformed message")
@@ -25,24 +25,37 @@ type tooLarge struct{ kind byte }
 func (e *tooLarge) Error() string { return fmt.Sprintf("message %q is too large", e.kind) }
 
 // wire frames one connection: messages of a type byte, a length of 4 bytes that counts itself, and a body.
-// One goroutine reads and one writes; they may differ.
+// One side reads and one writes; they may differ.
 type wire struct {
-	conn net.Conn
-	r    *bufio.Reader
-	w    *bufio.Writer
-	body []byte // of the last message read; valid until the next read
-	head [5]byte
+	conn net.Conn        // with TLS, where that is used
+	sock *netloop.Socket // beneath it; nil where no loop will ever serve it
+	r    *reader
+	w    *writer
+	body []byte // of the last message that did not fit the reader's buffer
+	head [headSize]byte
+	rest int // bytes of a message being forwarded that have not come yet
 }
 
+// newWire frames conn.
 func newWire(conn net.Conn) *wire {
-	return &wire{conn: conn, r: bufio.NewReaderSize(conn, bufferSize), w: bufio.NewWriterSize(conn, bufferSize)}
+	under := conn
+	for wrapped, ok := under.(interface{ NetConn() net.Conn }); ok; wrapped, ok = under.(interface{ NetConn() net.Conn }) { // TLS, bytes read ahead
+		under = wrapped.NetConn()
+	}
+	sock, _ := under.(*netloop.Socket)
+	return &wire{conn: conn, sock: sock, r: &reader{src: conn}, w: &writer{dst: conn, sock: sock}}
 }
 
 // header reads a message's type and the length of its body. The body must be taken by take, forward or skip before the next header.
 func (c *wire) header() (kind byte, length int, err error) {
-	if _, err := io.ReadFull(c.r, c.head[:]); err != nil {
+	if err := c.r.need(headSize); err != nil {
 		return 0, 0, err
 	}
+	copy(c.head[:], c.r.next(headSize))
+	return c.parseHead()
+}
+
+func (c *wire) parseHead() (kind byte, length int, err error) {
 	n := binary.BigEndian.Uint32(c.head[1:])
 	if n < 4 || n > 1<<31-1 {
 		return 0, 0, errMalformed
@@ -50,37 +63,88 @@ func (c *wire) header() (kind byte, length int, err error) {
 	return c.head[0], int(n - 4), nil
 }
 
-// take reads the body into the connection's own buffer, where it is valid until the next take.
+// whole tells whether a complete message has come, so that header and take will not wait.
+func (c *wire) whole() bool {
+	have := c.r.unread()
+	return len(have) >= headSize && uint32(len(have)-1) >= binary.BigEndian.Uint32(have[1:])
+}
+
+// large tells whether the message that is coming does not fit the reader's buffer.
+func (c *wire) large() bool { return binary.BigEndian.Uint32(c.r.unread()[1:]) >= readSize }
+
+// take gives the body, which is valid until the next read.
 func (c *wire) take(kind byte, length, limit int) ([]byte, error) {
 	if length > limit {
 		return nil, &tooLarge{kind}
 	}
-	if cap(c.body) < length {
-		c.body = make([]byte, length, max(length, 512))
+	if length <= readSize {
+		if err := c.r.need(length); err != nil {
+			return nil, err
+		}
+		return c.r.next(length), nil
 	}
-	c.body = c.body[:length]
-	_, err := io.ReadFull(c.r, c.body)
-	return c.body, err
+	c.body = c.body[:0]
+	for len(c.body) < length { // memory is taken as bytes come, not as they are announced
+		if c.r.Buffered() == 0 {
+			if err := c.r.need(1); err != nil {
+				return nil, err
+			}
+		}
+		c.body = append(c.body, c.r.next(min(length-len(c.body), c.r.Buffered()))...)
+	}
+	return c.body, nil
 }
 
-// forward sends the message whose header was just read on to dst without looking at it or holding it.
+// forward sends the message whose header was just read on to dst without looking at it or holding it. What has not come yet is left in rest, for pass.
 func (c *wire) forward(dst *wire, length int) error {
 	if _, err := dst.w.Write(c.head[:]); err != nil {
 		return err
 	}
-	_, err := io.CopyN(dst.w, c.r, int64(length))
+	c.rest = length
+	return c.pass(dst)
+}
+
+// pass goes on with a message that is being forwarded, as far as it has come.
+func (c *wire) pass(dst *wire) error {
+	n := min(c.rest, c.r.Buffered())
+	c.rest -= n
+	_, err := dst.w.Write(c.r.next(n))
+	return err
+}
+
+// forwardRun forwards the messages of one kind that have come, one after another, and the beginning of one that has come in part. It looks at
+// their headers only.
+func (c *wire) forwardRun(dst *wire, kind byte) error {
+	have := c.r.unread()
+	n := 0
+	for n+headSize <= len(have) && have[n] == kind {
+		length := binary.BigEndian.Uint32(have[n+1:])
+		if length < 4 || length > 1<<31-1 {
+			break // header says so
+		}
+		n += int(length) + 1
+	}
+	c.rest = max(0, n-len(have))
+	_, err := dst.w.Write(c.r.next(n - c.rest))
 	return err
 }
 
 // skip reads over the body.
 func (c *wire) skip(length int) error {
-	_, err := io.CopyN(io.Discard, c.r, int64(length))
-	return err
+	for length > 0 {
+		if c.r.Buffered() == 0 {
+			if err := c.r.need(1); err != nil {
+				return err
+			}
+		}
+		length -= len(c.r.next(min(length, c.r.Buffered())))
+	}
+	return nil
 }
 
 // send writes one message.
 func (c *wire) send(kind byte, body []byte) error {
-	var head [5]byte
+	var head [headSize]byte
 	head[0] = kind
 	binary.BigEndian.PutUint32(head[1:], uint32(len(body)+4))
 	if _, err := c.w.Write(head[:]); err != nil {
@@ -93,15 +157,11 @@ func (c *wire) send(kind byte, body []byte) error {
 // maxIdle is what a buffer may keep between statements.
 const maxIdle = 64 << 10
 
-// release gives up a body that was large.
+// release gives up what reading does not need between messages.
 func (c *wire) release() {
-	if cap(c.body) > maxIdle {
-		c.body = nil
-	}
+	c.body = nil
+	c.r.release()
 }
-
-// drained says that nothing more has arrived: time to flush what was written for the other side.
-func (c *wire) drained() bool { return c.r.Buffered() == 0 }
 
 // cursor reads the fields of a body; the first failure sticks.
 type cursor struct {

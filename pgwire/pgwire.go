@@ -8,15 +8,17 @@
 //	  |  SSLRequest, StartupMessage    |                               |
 //	  |  SCRAM (verifier)              |  SCRAM (ClientKey)            |
 //	  |------------------------------->|------------------------------>|
-//	  |  Query, Parse, Bind, …         |  upstream goroutine: analyze, |
+//	  |  Query, Parse, Bind, …         |  upstream: analyze,           |
 //	  |------------------------------->|  make tokens, note what is    |
 //	  |                                |  expected, send               |
 //	  |                                |------------------------------>|
-//	  |  RowDescription, DataRow, …    |  downstream goroutine: match  |
+//	  |  RowDescription, DataRow, …    |  downstream: match            |
 //	  |<-------------------------------|  each reply to what is        |
 //	  |                                |  expected, transform rows     |
 //
-// The queue of expected replies is the only thing the two goroutines share on the data path. An error of ours keeps its place among the
+// Both directions of a session run on the thread of an event loop (internal/netloop) as long as nothing has to be waited for, and in a goroutine when
+// something has: so an idle session is two descriptors and a few kilobytes, and relaying wakes no other thread. The queue of expected replies is the
+// only thing that they share on the data path. An error of ours keeps its place among the
 // replies, and aborts the transaction as an error of the server's would, because the server is made to raise it: the refused message
 // is replaced by one that cannot be parsed, and the reply to it by our error.
 //
@@ -31,6 +33,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,6 +42,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"pgveil/catalog"
+	"pgveil/internal/netloop"
 )
 
 // Catalog gives the control plane's current state.
@@ -77,6 +81,8 @@ type Config struct {
 	Reload func() (Files, error)
 	// Logger gets one line a connection; nil means silent.
 	Logger *slog.Logger
+	// Loops is how many threads relay; 0 means one for every two processors.
+	Loops int
 	// ConnectTimeout bounds start-up and authentication, as authentication_timeout does; 0 means 60 s.
 	ConnectTimeout time.Duration
 	// KeepAlive is how long a connection is silent before TCP asks whether the other side is still there; 0 means 60 s, less means never.
@@ -123,6 +129,8 @@ type Server struct {
 	protocol      knowledge
 	noIdleTimeout atomic.Bool // the backing database has no idle_session_timeout
 
+	loops *netloop.Group
+
 	mu        sync.Mutex
 	sessions  map[*session]struct{}
 	early     map[net.Conn]struct{} // not ready yet
@@ -148,6 +156,13 @@ func New(cfg Config) (*Server, error) {
 		early: map[*ticket]struct{}{}, roles: map[string]int{}}
 	s.tls.Store(cfg.TLS)
 	s.backing.Store(cfg.Backing)
+	if cfg.Loops == 0 {
+		cfg.Loops = max(1, runtime.NumCPU()/2)
+	}
+	var err error
+	if s.loops, err = netloop.New(cfg.Loops); err != nil {
+		return nil, err
+	}
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -176,10 +191,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			break
 		}
 		s.wg.Add(1)
-		go func() { // ends with its connection, which drain closes
-			defer s.wg.Done()
-			s.handle(conn)
-		}()
+		go s.handle(conn) // ends when the session is ready, or does not become so; drain closes it
 	}
 	s.drain()
 	return failure
@@ -199,9 +211,10 @@ func (s *Server) drain() {
 	select {
 	case <-done:
 	case <-time.After(drainTime):
-		s.each((*session).abort)
+		s.each((*session).close)
 		<-done
 	}
+	s.loops.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, db := range s.databases {
@@ -244,7 +257,9 @@ func (s *Server) add(x *session) bool {
 	return true
 }
 
+// remove forgets a session that has ended.
 func (s *Server) remove(x *session) {
+	defer s.wg.Done()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, x)

@@ -13,7 +13,7 @@ var (
 	errSkipped = errors.New("the server skips until Sync")
 )
 
-// probe is a query of the front-end's own on the session's connection, whose replies the client does not see. The upstream goroutine sends it
+// probe is a query of the front-end's own on the session's connection, whose replies the client does not see. The upstream direction sends it
 // and waits; the downstream one fills it.
 type probe struct {
 	rows   [][][]byte
@@ -60,6 +60,9 @@ const (
 // goroutine. Where the client's messages since its last Sync are not all answered yet, Flush is used, because a Sync would end the
 // client's implicit transaction.
 func (x *session) query(ctx context.Context, query string, params ...string) ([][][]byte, error) {
+	if x.up.inline {
+		return nil, errAway
+	}
 	p := &probe{done: make(chan struct{}), pipelined: x.unsynced}
 	push := func(kind byte, body []byte) error {
 		if kind != 'H' && !x.fifo.push(&expected{kind: kind, probe: p}) {

@@ -65,15 +65,50 @@ type database struct {
 	name    string
 	service func(context.Context, string) (*pgx.Conn, error)
 	words   vocabulary
-	current atomic.Pointer[view] // the newest
-	turn    chan struct{}        // holds one token; who has it may use what follows
+	seen    atomic.Pointer[sighting] // the newest
+	turn    chan struct{}            // holds one token; who has it may use what follows
 
 	conn        *pgx.Conn
 	fingerprint string
-	checked     time.Time // when the last check that succeeded began
-	next        time.Time // when the next is due
+	closed      bool
 	failed      time.Time // when the last one failed
 	failure     error
+}
+
+// sighting is a view and when it was checked.
+type sighting struct {
+	view    *view
+	checked time.Time // when the check began
+	early   time.Time // when someone may begin the next, while others go on with this one
+	next    time.Time // when it must not be used any more
+	renewed atomic.Bool
+}
+
+// last is the newest view, or nil.
+func (d *database) last() *view {
+	if g := d.seen.Load(); g != nil {
+		return g.view
+	}
+	return nil
+}
+
+// peek gives the view that look would, if that can be done without waiting; else nil.
+func (d *database) peek(snap *catalog.Snapshot, since time.Time) *view {
+	g := d.seen.Load()
+	if g == nil || g.view.snap.Epoch() != snap.Epoch() {
+		return nil
+	}
+	if len(snap.Columns(d.name)) == 0 {
+		return g.view
+	}
+	now := time.Now()
+	if g.checked.Before(since) || !now.Before(g.next) {
+		return nil
+	}
+	if now.After(g.early) && !g.renewed.Swap(true) {
+		go d.look(context.Background(), snap, now) // bounded by checkTimeout; close waits for it
+	}
+	return g.view
 }
 
 func (s *Server) database(name string) *database {
@@ -91,6 +126,7 @@ func (s *Server) database(name string) *database {
 func (d *database) close() {
 	<-d.turn
 	defer func() { d.turn <- struct{}{} }()
+	d.closed = true
 	d.hangUp()
 }
 
@@ -105,10 +141,8 @@ func (d *database) hangUp() {
 
 // look gives a view that fits snap, is of a check begun after since, and is not older than maxAge.
 func (d *database) look(ctx context.Context, snap *catalog.Snapshot, since time.Time) (*view, error) {
-	if len(snap.Columns(d.name)) == 0 {
-		if v := d.current.Load(); v != nil && v.snap == snap {
-			return v, nil
-		}
+	if v := d.peek(snap, since); v != nil {
+		return v, nil
 	}
 	asked := time.Now()
 	select {
@@ -117,16 +151,16 @@ func (d *database) look(ctx context.Context, snap *catalog.Snapshot, since time.
 	case <-ctx.Done():
 		return nil, errGone
 	}
-	v := d.current.Load()
-	same := v != nil && v.snap.Epoch() == snap.Epoch()
-	if len(snap.Columns(d.name)) == 0 {
-		if !same {
-			v = newView(snap, d.name, nil, nil, nil)
-			d.current.Store(v)
-		}
+	if d.closed {
+		return nil, errGone
+	}
+	if v := d.peek(snap, since); v != nil {
 		return v, nil
 	}
-	if same && !d.checked.Before(since) && time.Now().Before(d.next) {
+	same := d.last() != nil && d.last().snap.Epoch() == snap.Epoch()
+	if len(snap.Columns(d.name)) == 0 {
+		v := newView(snap, d.name, nil, nil, nil)
+		d.seen.Store(&sighting{view: v})
 		return v, nil
 	}
 	if d.failed.After(asked) { // another session has just tried, while this one waited
@@ -160,21 +194,22 @@ func (d *database) check(ctx context.Context, snap *catalog.Snapshot, same bool)
 	if err != nil {
 		return nil, err
 	}
-	v := d.current.Load()
+	v := d.last()
 	if !same || fp != d.fingerprint {
 		if v, err = load(ctx, d.query, snap, d.name); err != nil {
 			return nil, err
 		}
-		d.current.Store(v)
 		d.fingerprint = fp
 	}
-	d.checked, d.next = began, time.Now().Add(max(maxAge, dutyCycle*time.Since(began)))
+	now := time.Now()
+	age := max(maxAge, dutyCycle*now.Sub(began))
+	d.seen.Store(&sighting{view: v, checked: began, early: now.Add(age / 2), next: now.Add(age)})
 	return v, nil
 }
 
 // lastKnown gives the newest view there is, marked as one that nothing may be shown by; nil where there is none.
 func (d *database) lastKnown() *view {
-	v := d.current.Load()
+	v := d.last()
 	if v == nil {
 		return nil
 	}

@@ -6,17 +6,17 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"pgveil/catalog"
 	"pgveil/engine"
+	"pgveil/internal/netloop"
 	"pgveil/sql"
 )
 
-// session is one client connection and its server connection. The upstream goroutine reads the client and writes the server; the
-// downstream one reads the server and writes the client.
+// session is one client connection and its server connection. Its upstream direction reads the client and writes the server; the downstream
+// one reads the server and writes the client.
 type session struct {
 	srv    *Server
 	ctx    context.Context
@@ -28,20 +28,24 @@ type session struct {
 	db     *database
 	addr   string
 	facts  []any // of the connection, for the log
+	seat   *ticket
 	pid    uint32
 	began  time.Time
 
-	fifo       *fifo
-	status     atomic.Int32 // transaction status of the last ReadyForQuery: I, T or E
-	stopping   atomic.Bool  // tell the client when it is idle
-	encodingOK atomic.Bool  // client_encoding and standard_conforming_strings fit
-	cleanEnd   atomic.Bool  // the client said Terminate
-	erred      atomic.Bool  // an error was answered since the transaction began: portals may not be what they were noted as
+	up, down       direction
+	halves         atomic.Int32 // directions that have not ended
+	upErr, downErr error        // why they have
+	fifo           *fifo
+	status         atomic.Int32 // transaction status of the last ReadyForQuery: I, T or E
+	stopping       atomic.Bool  // tell the client when it is idle
+	encodingOK     atomic.Bool  // client_encoding and standard_conforming_strings fit
+	cleanEnd       atomic.Bool  // the client said Terminate
+	erred          atomic.Bool  // an error was answered since the transaction began: portals may not be what they were noted as
 
 	statements statements
 	reads      reads
 
-	// of the upstream goroutine
+	// of the upstream direction
 	unsynced bool      // extended messages were sent since the last Sync
 	skipping bool      // ours: everything until Sync is dropped, because a message of the client was refused
 	since    time.Time // a view of the database must not be older
@@ -55,7 +59,7 @@ type session struct {
 	settings bool      // a setting may have changed since the last Sync
 	portals  map[string]*portal
 
-	// of the downstream goroutine
+	// of the downstream direction
 	rows     *shown // of the result that a simple query is returning
 	dropping bool   // an error of ours ended the result: its remaining messages are not for the client
 	inGroup  int    // Executes answered since the last Sync
@@ -82,7 +86,7 @@ func (s *Server) open(c *wire, st *startup) (*session, error) {
 		return nil, err
 	}
 	x := &session{srv: s, ctx: ctx, cancel: cancel, client: c, server: b.wire, role: st.user, dbName: st.db, db: s.database(st.db), addr: st.addr,
-		facts: st.facts(), pid: b.pid, began: time.Now(), fifo: newFIFO(), portals: map[string]*portal{}, params: b.params}
+		facts: st.facts(), seat: st.ticket, pid: b.pid, began: time.Now(), fifo: newFIFO(), portals: map[string]*portal{}, params: b.params}
 	x.statements.init()
 	x.reads.init(x)
 	x.fifo.stuck = x.close
@@ -93,71 +97,143 @@ func (s *Server) open(c *wire, st *startup) (*session, error) {
 		c.send('R', append(appendInt32(nil, authSASLFinal), final...))
 	}
 	c.send('R', appendInt32(nil, authOK))
-	if _, err := c.w.Write(b.greeting); err != nil {
-		x.close()
-		return nil, err
+	if _, err := c.w.Write(b.greeting); err == nil {
+		err = c.w.Flush()
 	}
-	if err := c.w.Flush(); err != nil {
-		x.close()
+	if err != nil {
+		cancel()
+		b.conn.Close()
 		return nil, err
 	}
 	return x, nil
 }
 
+// close ends both directions at once. It may be called from anywhere.
 func (x *session) close() {
 	x.cancel()
 	x.server.conn.Close()
 	x.client.conn.Close()
+	x.down.kick()
+	x.up.kick()
 }
 
-// run relays until either side ends.
-func (x *session) run() {
-	if !x.srv.add(x) {
-		x.goodbye()
-		x.close()
-		return
-	}
+// start relays until either side ends. It returns at once: what is left to do when the session ends is done by the directions' ends.
+func (x *session) start() {
+	x.halves.Store(2)
+	x.up = direction{src: x.client, dst: x.server, step: x.guarded(x.upstream), stop: x.upEnded, over: func() bool { return x.client.sock.Closed() }}
+	x.down = direction{src: x.server, dst: x.client, step: x.guarded(x.downstream), stop: x.downEnded,
+		over: func() bool { return x.server.sock.Closed() || x.leaving() }}
+	x.up.state.Store(away)
+	x.down.state.Store(away)
 	x.srv.metrics.sessions.Inc()
-	var wg sync.WaitGroup
-	wg.Add(1)
-	var down error
-	go func() { // ends when the server's connection does, which upstream's end closes
-		defer wg.Done()
-		defer func() {
-			x.fifo.close()
-			x.cancel()
-			x.server.conn.Close()                     // wakes upstream where it writes
-			x.client.conn.SetReadDeadline(time.Now()) // and where it reads
-		}()
-		defer x.recovered()
-		down = x.downstream()
-	}()
-	up := func() error { defer x.recovered(); return x.upstream() }()
-	if !x.cleanEnd.Load() && !errors.Is(up, io.EOF) {
+	if !x.srv.add(x) {
+		x.stopping.Store(true)
+	}
+	if err := x.adopt(); err != nil { // no loops on this platform
+		go x.up.serve()
+		go x.down.serve()
+	}
+}
+
+// adopt hands both sockets to a loop. While that goes on the directions are nobody's.
+func (x *session) adopt() error {
+	l := x.srv.loops.Least()
+	if l == nil || x.client.sock == nil || x.server.sock == nil {
+		return errors.ErrUnsupported
+	}
+	err := x.server.sock.Adopt(l, func(in, out bool) { tell(x.server.sock, in, &x.down, out, &x.up) })
+	if err != nil {
+		return err
+	}
+	if err := x.client.sock.Adopt(l, func(in, out bool) { tell(x.client.sock, in, &x.up, out, &x.down) }); err != nil {
+		x.srv.cfg.Logger.Error("connection could not be served", "error", err)
+		x.client.conn.Close()
+	}
+	x.up.state.Store(idle)
+	x.down.state.Store(idle)
+	l.Post(func() {
+		x.down.ready()
+		x.up.ready()
+	})
+	return nil
+}
+
+// tell passes a socket's event on to the direction that reads it and to the one that writes it.
+func tell(s *netloop.Socket, in bool, reads *direction, out bool, writes *direction) {
+	if in && !reads.ready() {
+		s.Wake(true, false)
+	}
+	if out && s.Behind() && !writes.ready() {
+		s.Wake(false, true)
+	}
+}
+
+// upEnded follows the end of the client's messages.
+func (x *session) upEnded(err error) {
+	x.upErr = err
+	if !x.cleanEnd.Load() && !errors.Is(err, io.EOF) {
 		x.server.conn.Close()
+		x.down.kick()
 	} else { // the server finishes what it was sent, as it would for the client itself
 		if !x.cleanEnd.Swap(true) {
 			x.server.send('X', nil)
 		}
 		x.server.w.Flush()
 	}
-	wg.Wait()
-	x.close()
-	x.reads.finish()
-	x.srv.remove(x)
-	x.srv.metrics.sessions.Dec()
-	x.srv.cfg.Logger.Info("session ended", append([]any{"session", x.pid, "role", x.role, "database", x.dbName, "addr", x.addr,
-		"application_name", printable(x.params["application_name"]), "duration", time.Since(x.began), "reason", reason(x, up, down)}, x.facts...)...)
+	x.halfEnded()
 }
 
-// recovered turns a defect of ours into the end of this session alone. What was panicked with is not logged: it may hold a value.
-func (x *session) recovered() {
-	if r := recover(); r != nil {
-		x.srv.metrics.panics.Inc()
-		x.srv.cfg.Logger.Error("session panicked", "session", x.pid, "stack", stack())
-		x.close()
+// downEnded follows the end of the server's messages.
+func (x *session) downEnded(err error) {
+	x.downErr = err
+	x.fifo.close()
+	x.cancel()
+	x.server.conn.Close() // wakes upstream where it writes
+	if x.client.sock != nil {
+		x.client.sock.Drain(lastWordsTime)
+	}
+	x.client.conn.Close() // and where it reads
+	x.up.kick()
+	x.halfEnded()
+}
+
+// halfEnded does what is left when both directions have ended.
+func (x *session) halfEnded() {
+	if x.halves.Add(-1) > 0 {
+		return
+	}
+	x.close()
+	for _, c := range []*wire{x.client, x.server} {
+		c.release()
+		c.w.release()
+		if c.sock != nil {
+			c.sock.Release()
+		}
+	}
+	x.reads.finish()
+	x.srv.metrics.sessions.Dec()
+	x.seat.leave()
+	x.srv.cfg.Logger.Info("session ended", append([]any{"session", x.pid, "role", x.role, "database", x.dbName, "addr", x.addr,
+		"application_name", printable(x.params["application_name"]), "duration", time.Since(x.began), "reason", reason(x, x.upErr, x.downErr),
+		"received", x.client.r.received.Load(), "sent", x.client.w.sent.Load()}, x.facts...)...)
+	x.srv.remove(x)
+}
+
+// guarded turns a defect of ours into the end of this session alone. What was panicked with is not logged: it may hold a value.
+func (x *session) guarded(step func() error) func() error {
+	return func() (err error) {
+		defer func() {
+			if r := recover(); r != nil {
+				x.srv.metrics.panics.Inc()
+				x.srv.cfg.Logger.Error("session panicked", "session", x.pid, "stack", stack())
+				err = errPanicked
+			}
+		}()
+		return step()
 	}
 }
+
+var errPanicked = errors.New("a defect of the front-end ended the session")
 
 func reason(x *session, up, down error) string {
 	switch {
@@ -173,21 +249,32 @@ func reason(x *session, up, down error) string {
 	return "connection lost"
 }
 
-// finish asks the session to end: at once if it is idle, else at its next ReadyForQuery.
+// finish asks the session to end: at once if it is idle, else when the server has answered everything.
 func (x *session) finish() {
 	x.stopping.Store(true)
 	if x.fifo.isEmpty() {
-		x.server.conn.SetReadDeadline(time.Now()) // wakes downstream, which says goodbye
+		x.server.conn.SetReadDeadline(time.Now()) // wakes downstream where no loop does
 	}
+	x.down.kick()
 }
 
-func (x *session) abort() { x.close() }
+// leaving tells whether the session was asked to end, and has nothing to finish.
+func (x *session) leaving() bool { return x.stopping.Load() && x.fifo.isEmpty() }
+
+// lastWordsTime is how long a client may take to receive why its session ends.
+const lastWordsTime = time.Second
+
+// say sends the client why its session ends. It does not wait for a client that does not read; downEnded does, for a moment.
+func (x *session) say(f *failure) {
+	x.client.w.nonblock = true
+	x.client.conn.SetWriteDeadline(time.Now().Add(lastWordsTime))
+	x.client.send('E', f.response())
+	x.client.w.Flush()
+}
 
 // goodbye is what PostgreSQL says when it shuts down.
 func (x *session) goodbye() {
-	x.client.conn.SetWriteDeadline(time.Now().Add(time.Second))
-	x.client.send('E', (&failure{severity: "FATAL", code: "57P01", message: "terminating connection due to administrator command"}).response())
-	x.client.w.Flush()
+	x.say(&failure{severity: "FATAL", code: "57P01", message: "terminating connection due to administrator command"})
 }
 
 // checkEncoding notes whether texts and values are what they seem: UTF-8, with backslashes that mean nothing. SQL_ASCII on both sides, or over a
@@ -211,9 +298,14 @@ func (x *session) look() (*view, error) {
 		}
 		x.stale, x.private = false, nil
 	}
-	shared, err := x.db.look(x.ctx, snap, x.since)
-	if err != nil {
-		return nil, err
+	shared := x.db.peek(snap, x.since)
+	if shared == nil {
+		if x.up.inline {
+			return nil, errAway
+		}
+		if shared, err = x.db.look(x.ctx, snap, x.since); err != nil {
+			return nil, err
+		}
 	}
 	if len(snap.Columns(x.dbName)) > 0 && (x.stale || x.private != nil && (x.private.snap.Epoch() != snap.Epoch() || time.Since(x.loaded) > maxAge)) {
 		// Changes that are not committed are seen on the session's own connection only.

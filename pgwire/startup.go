@@ -10,6 +10,8 @@ import (
 	"net"
 	"strings"
 	"time"
+
+	"pgveil/internal/netloop"
 )
 
 // Codes that stand in the place of the protocol version (the manual's "Message Formats").
@@ -50,7 +52,16 @@ type early struct {
 	r *bufio.Reader
 }
 
-func (e *early) Read(p []byte) (int, error) { return e.r.Read(p) }
+// Read gives what was read ahead, and after that reads the connection itself.
+func (e *early) Read(p []byte) (int, error) {
+	if e.r.Buffered() > 0 {
+		return e.r.Read(p)
+	}
+	return e.Conn.Read(p)
+}
+
+// NetConn is the connection beneath, as tls.Conn's.
+func (e *early) NetConn() net.Conn { return e.Conn }
 
 // wire gives the connection for messages: the bare one, unless the client did not wait for an answer to its start-up packet.
 func (e *early) wire() *wire {
@@ -253,9 +264,10 @@ func (st *startup) negotiation() []byte {
 	return b
 }
 
-// handle serves one client connection from its first byte to its last.
-func (s *Server) handle(conn net.Conn) {
-	defer conn.Close()
+// handle brings one client connection to a session that is ready, which then goes on by itself, or ends it.
+func (s *Server) handle(accepted net.Conn) {
+	conn := netloop.NewSocket(accepted)
+	running := false
 	began := time.Now()
 	s.metrics.accepted.Inc()
 	defer func() {
@@ -264,8 +276,12 @@ func (s *Server) handle(conn net.Conn) {
 			s.metrics.panics.Inc()
 			s.cfg.Logger.Error("session panicked", "addr", conn.RemoteAddr().String(), "stack", stack())
 		}
+		if !running {
+			conn.Close()
+			s.wg.Done()
+		}
 	}()
-	s.keepAlive(conn)
+	s.keepAlive(accepted)
 	started := s.starting(conn)
 	defer started()
 	conn.SetDeadline(began.Add(s.cfg.ConnectTimeout))
@@ -278,7 +294,11 @@ func (s *Server) handle(conn net.Conn) {
 		s.rejected(newWire(conn), st, began, err)
 		return
 	}
-	defer seat.leave()
+	defer func() {
+		if !running {
+			seat.leave()
+		}
+	}()
 	client, st, err := s.welcome(conn, seat)
 	switch {
 	case err != nil:
@@ -295,7 +315,8 @@ func (s *Server) handle(conn net.Conn) {
 	}
 	conn.SetDeadline(time.Time{})
 	started()
-	x.run()
+	running = true
+	x.start()
 }
 
 // welcome finds out who connects, behind a load balancer if there is one, and what for.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,21 +14,74 @@ import (
 	"pgveil/sql"
 )
 
-// upstream relays from the client to the server until the client ends.
+// upstream relays what has come from the client to the server.
 func (x *session) upstream() error {
 	for {
-		if x.client.drained() {
-			x.client.release()
+		err := x.messages()
+		if err == nil || errors.Is(err, errAway) {
+			if flushed := x.server.w.Flush(); flushed != nil {
+				return flushed
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if err := x.up.more(); err != nil {
+			return err
+		}
+	}
+}
+
+// messages handles what is buffered. It returns nil when it needs more.
+func (x *session) messages() error {
+	c := x.client
+	for {
+		if c.rest > 0 {
+			if err := c.pass(x.server); err != nil {
+				return err
+			}
+		}
+		have := c.r.unread()
+		if c.rest > 0 || len(have) < headSize {
+			return nil
+		}
+		if have[0] == 'd' && !x.skipping { // CopyData may be of any size
+			if length := binary.BigEndian.Uint32(have[1:]); length >= 4 && length < 1<<31 {
+				if x.up.inline && x.fifo.crowded() {
+					return errAway
+				}
+				x.fifo.push(copyData)
+				if err := c.forwardRun(x.server, 'd'); err != nil {
+					return err
+				}
+				continue
+			}
+		}
+		if x.up.inline && (x.fifo.crowded() || c.large()) {
+			return errAway
+		}
+		if !c.whole() {
+			if x.up.inline {
+				return nil
+			}
 			if err := x.server.w.Flush(); err != nil {
 				return err
 			}
 		}
-		kind, n, err := x.client.header()
+		mark := c.r.from
+		kind, n, err := c.header()
 		if err != nil {
 			return err
 		}
-		if err := x.message(kind, n); err != nil || kind == 'X' {
+		err = x.message(kind, n)
+		if errors.Is(err, errAway) {
+			c.r.from = mark
+		}
+		if err != nil {
 			return err
+		}
+		if kind == 'X' {
+			return io.EOF
 		}
 	}
 }
@@ -37,19 +91,14 @@ func (x *session) message(kind byte, n int) error {
 	if x.skipping && kind != 'S' && kind != 'X' {
 		return x.client.skip(n)
 	}
-	switch kind {
-	case 'd': // CopyData may be of any size
-		x.fifo.push(&expected{kind: 'k'})
-		return x.client.forward(x.server, n)
-	case 'X':
-		x.cleanEnd.Store(true)
-		return x.client.forward(x.server, n)
-	}
 	body, err := x.client.take(kind, n, maxBody)
 	if err != nil {
 		return x.fail(err)
 	}
 	switch kind {
+	case 'X':
+		x.cleanEnd.Store(true)
+		return x.server.send(kind, body)
 	case 'Q':
 		return x.simple(body)
 	case 'P':
@@ -91,6 +140,7 @@ func (x *session) fail(err error) error {
 	x.server.w.Flush()
 	x.fifo.push(&expected{kind: '!', refusal: f.fatal()})
 	x.server.conn.Close() // downstream finds the entry when the server's replies end
+	x.down.kick()
 	return err
 }
 
@@ -103,7 +153,7 @@ func (x *session) refuse(kind byte, name string, err error) error {
 		x.skipping = true
 		return nil
 	}
-	if errors.Is(err, errGone) || x.ctx.Err() != nil {
+	if errors.Is(err, errAway) || errors.Is(err, errGone) || x.ctx.Err() != nil {
 		return err
 	}
 	f := failureOf(err)
@@ -147,6 +197,9 @@ type analysis struct {
 // analyze decides what becomes of a text and makes the tokens that it needs.
 func (x *session) analyze(text string) (*analysis, error) {
 	if x.settings && !x.unsynced { // how this text is read depends on what the server is about to say
+		if x.up.inline && !x.fifo.isEmpty() {
+			return nil, errAway
+		}
 		if err := x.server.w.Flush(); err != nil {
 			return nil, err
 		}
@@ -159,6 +212,9 @@ func (x *session) analyze(text string) (*analysis, error) {
 	if err == nil && !v.schema.Empty() && x.db.words.fresh(text) {
 		x.since, x.loaded = time.Now(), time.Time{}
 		v, err = x.look()
+	}
+	if errors.Is(err, errAway) {
+		return nil, err
 	}
 	if err != nil {
 		if last := x.db.lastKnown(); last != nil && !errors.Is(err, errSkipped) && !last.schema.Mentions(text) {
@@ -176,6 +232,9 @@ func (x *session) analyzeUnder(v *view, text string) (*analysis, error) {
 	}
 	if !v.schema.Mentions(text) {
 		return a, nil
+	}
+	if x.up.inline {
+		return nil, errAway
 	}
 	views := x.views(v)
 	if views && x.settings && x.unsynced {
@@ -342,6 +401,9 @@ func (x *session) bind(body []byte) error {
 		return x.refuse('B', "", errMalformed)
 	}
 	st, err := x.statement(name)
+	if err == nil && st != nil && st.flagged && x.up.inline {
+		err = errAway
+	}
 	if err != nil {
 		return x.refuse('B', "", err)
 	}
@@ -371,6 +433,9 @@ func (x *session) bind(body []byte) error {
 // It gives nil for one that was not prepared by the protocol, in a database where nothing is protected.
 func (x *session) statement(name string) (*statement, error) {
 	st, sure := x.statements.find(name)
+	if !sure && x.up.inline {
+		return nil, errAway
+	}
 	if !sure {
 		if err := x.server.send('H', nil); err != nil {
 			return nil, err
@@ -386,6 +451,9 @@ func (x *session) statement(name string) (*statement, error) {
 		}
 	}
 	v, err := x.look()
+	if errors.Is(err, errAway) {
+		return nil, err
+	}
 	if err != nil {
 		if st != nil && !st.flagged && !errors.Is(err, errSkipped) {
 			return st, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"os"
+	"runtime"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -103,7 +104,13 @@ func backingConfig(dsn string) (*pgconn.Config, error) {
 
 // newFrontEnd wires the front-end to catalog, audit log and backing database.
 func (n *node) newFrontEnd(log *audit.Log) (*pgwire.Server, error) {
+	loops := max(1, runtime.NumCPU()/2)
+	if os.Getenv("GOMAXPROCS") == "" {
+		// A loop that waits in the kernel keeps its processor of the runtime's. Without some to spare the runtime takes it away, and gives it back, at each wait.
+		runtime.GOMAXPROCS(runtime.NumCPU() + 2*loops)
+	}
 	config := n.front
+	config.Loops = loops
 	config.Backing, config.TLS = n.backing, n.tls
 	config.Catalog = n.control.store
 	config.Service = n.service
