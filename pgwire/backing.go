@@ -159,7 +159,7 @@ func (s *Server) dial(ctx context.Context, cfg *pgconn.Config, t target, way int
 		return nil, err
 	}
 	s.keepAlive(dialed)
-	conn := netloop.NewSocket(dialed)
+	conn := net.Conn(netloop.NewSocket(dialed))
 	config := t.tls[way]
 	if config == nil {
 		return conn, nil

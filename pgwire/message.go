@@ -1,6 +1,7 @@
 package pgwire
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -38,12 +39,21 @@ type wire struct {
 
 // newWire frames conn.
 func newWire(conn net.Conn) *wire {
-	under := conn
-	for wrapped, ok := under.(interface{ NetConn() net.Conn }); ok; wrapped, ok = under.(interface{ NetConn() net.Conn }) { // TLS, bytes read ahead
-		under = wrapped.NetConn()
-	}
-	sock, _ := under.(*netloop.Socket)
+	sock := socketUnder(conn)
 	return &wire{conn: conn, sock: sock, r: &reader{src: conn}, w: &writer{dst: conn, sock: sock}}
+}
+
+// socketUnder finds the socket beneath TLS and what was read ahead; nil where there is none.
+func socketUnder(conn net.Conn) *netloop.Socket {
+	switch c := conn.(type) {
+	case *netloop.Socket:
+		return c
+	case *tls.Conn:
+		return socketUnder(c.NetConn())
+	case *early:
+		return socketUnder(c.Conn)
+	}
+	return nil
 }
 
 // header reads a message's type and the length of its body. The body must be taken by take, forward or skip before the next header.

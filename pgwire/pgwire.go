@@ -122,14 +122,13 @@ type Server struct {
 	ctx     context.Context // ends when Serve is told to stop; for what a session waits on
 	stop    context.CancelFunc
 
+	loops         *netloop.Group
 	tls           atomic.Pointer[tls.Config] // what Reload read last
 	backing       atomic.Pointer[pgconn.Config]
 	limits        limits
 	avoided       avoided
 	protocol      knowledge
 	noIdleTimeout atomic.Bool // the backing database has no idle_session_timeout
-
-	loops *netloop.Group
 
 	mu        sync.Mutex
 	sessions  map[*session]struct{}
@@ -152,10 +151,6 @@ func New(cfg Config) (*Server, error) {
 	cfg.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, defaultConnectTimeout)
 	cfg.KeepAlive = cmp.Or(cfg.KeepAlive, defaultKeepAlive)
 	s := &Server{cfg: cfg, metrics: newMetrics(), sessions: map[*session]struct{}{}, early: map[net.Conn]struct{}{}, databases: map[string]*database{}}
-	s.limits = limits{sessions: cfg.MaxConnections, perRole: cfg.MaxConnectionsPerRole, startups: cmp.Or(cfg.MaxStartups, defaultMaxStartups),
-		early: map[*ticket]struct{}{}, roles: map[string]int{}}
-	s.tls.Store(cfg.TLS)
-	s.backing.Store(cfg.Backing)
 	if cfg.Loops == 0 {
 		cfg.Loops = max(1, runtime.NumCPU()/2)
 	}
@@ -163,6 +158,10 @@ func New(cfg Config) (*Server, error) {
 	if s.loops, err = netloop.New(cfg.Loops); err != nil {
 		return nil, err
 	}
+	s.limits = limits{sessions: cfg.MaxConnections, perRole: cfg.MaxConnectionsPerRole, startups: cmp.Or(cfg.MaxStartups, defaultMaxStartups),
+		early: map[*ticket]struct{}{}, roles: map[string]int{}}
+	s.tls.Store(cfg.TLS)
+	s.backing.Store(cfg.Backing)
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s, nil
 }

@@ -27,8 +27,8 @@ type session struct {
 	dbName string
 	db     *database
 	addr   string
-	facts  []any // of the connection, for the log
-	seat   *ticket
+	facts  []any   // of the connection, for the log
+	ticket *ticket // its place among the connections
 	pid    uint32
 	began  time.Time
 
@@ -86,7 +86,7 @@ func (s *Server) open(c *wire, st *startup) (*session, error) {
 		return nil, err
 	}
 	x := &session{srv: s, ctx: ctx, cancel: cancel, client: c, server: b.wire, role: st.user, dbName: st.db, db: s.database(st.db), addr: st.addr,
-		facts: st.facts(), seat: st.ticket, pid: b.pid, began: time.Now(), fifo: newFIFO(), portals: map[string]*portal{}, params: b.params}
+		facts: st.facts(), ticket: st.ticket, pid: b.pid, began: time.Now(), fifo: newFIFO(), portals: map[string]*portal{}, params: b.params}
 	x.statements.init()
 	x.reads.init(x)
 	x.fifo.stuck = x.close
@@ -212,10 +212,10 @@ func (x *session) halfEnded() {
 	}
 	x.reads.finish()
 	x.srv.metrics.sessions.Dec()
-	x.seat.leave()
 	x.srv.cfg.Logger.Info("session ended", append([]any{"session", x.pid, "role", x.role, "database", x.dbName, "addr", x.addr,
 		"application_name", printable(x.params["application_name"]), "duration", time.Since(x.began), "reason", reason(x, x.upErr, x.downErr),
 		"received", x.client.r.received.Load(), "sent", x.client.w.sent.Load()}, x.facts...)...)
+	x.ticket.leave()
 	x.srv.remove(x)
 }
 

@@ -52,16 +52,13 @@ type early struct {
 	r *bufio.Reader
 }
 
-// Read gives what was read ahead, and after that reads the connection itself.
+// Read gives what was read ahead, and after that reads the connection itself: of what comes later nothing is held back.
 func (e *early) Read(p []byte) (int, error) {
 	if e.r.Buffered() > 0 {
 		return e.r.Read(p)
 	}
 	return e.Conn.Read(p)
 }
-
-// NetConn is the connection beneath, as tls.Conn's.
-func (e *early) NetConn() net.Conn { return e.Conn }
 
 // wire gives the connection for messages: the bare one, unless the client did not wait for an answer to its start-up packet.
 func (e *early) wire() *wire {
@@ -269,7 +266,6 @@ func (s *Server) handle(accepted net.Conn) {
 	conn := netloop.NewSocket(accepted)
 	running := false
 	began := time.Now()
-	s.metrics.accepted.Inc()
 	defer func() {
 		if r := recover(); r != nil {
 			// Nothing of r is logged: it may hold what the client sent.
@@ -281,6 +277,7 @@ func (s *Server) handle(accepted net.Conn) {
 			s.wg.Done()
 		}
 	}()
+	s.metrics.accepted.Inc()
 	s.keepAlive(accepted)
 	started := s.starting(conn)
 	defer started()
