@@ -454,8 +454,6 @@ func (x *session) scrub(e *expected, body []byte) []byte {
 			schema = string(b)
 		case 't':
 			table = string(b)
-		case 'C': // an integrity constraint's violation, of a table that may only be joined to a protected one by a foreign key
-			hide = hide || bytes.HasPrefix(b, []byte("23")) && !v.schema.Empty()
 		case 'D', 'W':
 			hide = hide || v.schema.Names(string(b))
 		}
