@@ -59,6 +59,26 @@ func TestLoginByClientCertificate(t *testing.T) {
 	}
 	f.logged("session ended", "role="+reporting, "auth=certificate")
 
+	// A client that need not prove anything need not wait either.
+	conn, err := tls.Dial("tcp", f.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"postgresql"}, Certificates: []tls.Certificate{own.Certificate}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	conn.Write(append(packet(196608, "user\x00"+reporting+"\x00database\x00"+f.direct().Config().Database+"\x00\x00"), message('Q', "select 'early'\x00")...))
+	var kinds strings.Builder
+	for strings.Count(kinds.String(), "Z") < 2 {
+		m := readMessage(t, conn)
+		kinds.WriteByte(m[0])
+		if m[0] == 'D' && !bytes.HasSuffix(m, []byte("early")) {
+			t.Errorf("row %q", m)
+		}
+	}
+	if !strings.HasSuffix(kinds.String(), "ZTDCZ") {
+		t.Errorf("answered %s", &kinds)
+	}
+
 	// A certificate proves one role, and only where the catalog says so.
 	denied(t, strings.Replace(by(own, "app"), "@", ":x@", 1), "28P01")
 	denied(t, strings.Replace(by(ca.client(f.role("app")), "app"), "@", ":x@", 1), "28P01")
@@ -324,7 +344,7 @@ func TestTheLogHasALineAConnection(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, pgtest.Database(t))
 	f.as("app").Close(t.Context())
-	f.logged("session ended", "role="+f.role("app"), "application_name=\"\"", "tls=none", "auth=SCRAM-SHA-256\n", "duration=", `reason="client terminated"`, "addr=127.0.0.1:")
+	f.logged("session ended", "role="+f.role("app"), "application_name=\"\"", "tls=none", "auth=SCRAM-SHA-256\n", "duration=", `reason="client terminated"`, "addr=127.0.0.1:", "received=", "sent=")
 	denied(t, strings.Replace(f.with("app", "sslmode", "disable"), f.role("app"), "gh%0Aost", 1), "28P01")
 	f.logged("connection rejected", "role=gh?ost", "reason=authentication", "sqlstate=28P01", `cause="no such role is known here"`)
 	talk(t, f.addr, packet(196608, "user\x00x\x00"))

@@ -213,7 +213,8 @@ func (x *session) halfEnded() {
 	x.reads.finish()
 	x.srv.metrics.sessions.Dec()
 	x.srv.cfg.Logger.Info("session ended", append([]any{"session", x.pid, "role", x.role, "database", x.dbName, "addr", x.addr,
-		"application_name", printable(x.params["application_name"]), "duration", time.Since(x.began), "reason", reason(x, x.upErr, x.downErr)}, x.facts...)...)
+		"application_name", printable(x.params["application_name"]), "duration", time.Since(x.began), "reason", reason(x, x.upErr, x.downErr),
+		"received", x.client.r.received.Load(), "sent", x.client.w.sent.Load()}, x.facts...)...)
 	x.ticket.leave()
 	x.srv.remove(x)
 }

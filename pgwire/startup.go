@@ -52,7 +52,13 @@ type early struct {
 	r *bufio.Reader
 }
 
-func (e *early) Read(p []byte) (int, error) { return e.r.Read(p) }
+// Read gives what was read ahead, and after that reads the connection itself: of what comes later nothing is held back.
+func (e *early) Read(p []byte) (int, error) {
+	if e.r.Buffered() > 0 {
+		return e.r.Read(p)
+	}
+	return e.Conn.Read(p)
+}
 
 // wire gives the connection for messages: the bare one, unless the client did not wait for an answer to its start-up packet.
 func (e *early) wire() *wire {

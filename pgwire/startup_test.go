@@ -75,7 +75,8 @@ func TestTLSStartsEitherWay(t *testing.T) {
 	f := newFrontTLS(t, pgtest.Database(t), ca.config(ca.server("rsa")))
 	for _, negotiation := range []string{"direct", "postgres"} {
 		dsn := f.with("app", "sslmode", "verify-full", "sslrootcert", ca.file(), "sslnegotiation", negotiation)
-		f.want(f.connect(dsn), []string{"1"}, "select 1")
+		big := strings.Repeat("é", 1_000_000)
+		f.want(f.connect(dsn), []string{big + "|1"}, "select $1::text, 1", big)
 	}
 	// OpenSSL says what was agreed on.
 	for _, args := range [][]string{{"-alpn", "postgresql"}, {"-alpn", "postgresql", "-starttls", "postgres"}, {"-alpn", "postgresql", "-servername", "other.example"}} {
@@ -156,8 +157,10 @@ func databaseOf(t *testing.T, admin, name string) string {
 		t.Fatal(err)
 	}
 	defer conn.Close(t.Context())
-	if _, err := conn.Exec(t.Context(), "create database "+name); err != nil {
-		t.Fatal(err)
+	for _, statement := range []string{"drop database if exists " + name + " with (force)", "create database " + name} { // a test may run again
+		if _, err := conn.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
 	}
 	u, err := url.Parse(admin)
 	if err != nil {
