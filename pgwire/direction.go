@@ -2,6 +2,7 @@ package pgwire
 
 import (
 	"errors"
+	"net"
 	"sync/atomic"
 
 	"pgveil/internal/netloop"
@@ -103,6 +104,9 @@ func (d *direction) kick() {
 func (d *direction) more() error {
 	if d.src.sock == nil || !d.src.sock.Adopted() {
 		return d.src.r.fill()
+	}
+	if d.src.sock.Closed() {
+		return net.ErrClosed // even while the destination takes nothing
 	}
 	if d.inline && d.dst.w.behind() {
 		if err := d.dst.sock.Flush(); err != nil {
