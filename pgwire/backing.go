@@ -89,6 +89,7 @@ func (s *Server) login(ctx context.Context, st *startup, keys scram.Keys) (*back
 	}
 	b := &backend{wire: newWire(conn), params: map[string]string{}}
 	conn.SetDeadline(time.Now().Add(s.cfg.ConnectTimeout))
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	if err := s.greet(b, st, keys); err != nil {
 		conn.Close()
 		var f *failure

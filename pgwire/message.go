@@ -44,7 +44,7 @@ func newWire(conn net.Conn) *wire {
 		under = t.NetConn()
 	}
 	sock, _ := under.(*netloop.Socket)
-	return &wire{conn: conn, sock: sock, r: &reader{src: conn}, w: &writer{dst: conn, sock: sock}}
+	return &wire{conn: conn, sock: sock, r: &reader{src: conn, early: true}, w: &writer{dst: conn, sock: sock}}
 }
 
 // header reads a message's type and the length of its body. The body must be taken by take, forward or skip before the next header.
