@@ -78,7 +78,7 @@ func (s *Server) open(c *wire, st *startup) (*session, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background()) // a session outlives the order to stop by the time it needs to finish
-	stopping := context.AfterFunc(s.ctx, cancel) // until it is a session
+	stopping := context.AfterFunc(s.ctx, cancel)            // until it is a session
 	b, err := s.login(ctx, st, keys)
 	stopping()
 	if err != nil {
