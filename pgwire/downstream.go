@@ -35,7 +35,7 @@ func (x *session) downstream() error {
 		}
 		switch err := x.down.more(); {
 		case err == nil:
-		case errors.Is(err, errIdle):
+		case errors.Is(err, errIdle), errors.Is(err, errTurn):
 			return err
 		case errors.Is(err, os.ErrDeadlineExceeded) && x.stopping.Load():
 			x.server.conn.SetReadDeadline(time.Time{})

@@ -71,8 +71,11 @@ func (t *ticket) admit(role string) error {
 	return nil
 }
 
-// leave gives the place up.
+// leave gives the place up; nil has none.
 func (t *ticket) leave() {
+	if t == nil {
+		return
+	}
 	l := t.limits
 	l.mu.Lock()
 	defer l.mu.Unlock()

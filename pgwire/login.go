@@ -139,6 +139,7 @@ func (s *Server) attempt(ctx context.Context, cfg *pgconn.Config, t target, way 
 	}
 	conn.SetDeadline(time.Now().Add(limit))
 	b := &backend{wire: newWire(conn), params: map[string]string{}}
+	defer context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })()
 	err = s.greet(b, cfg, st, s.parameters(cfg, st, idle), exchange(endPoint(conn, cfg)))
 	if err == nil {
 		err = b.suits(want)

@@ -40,7 +40,7 @@ type wire struct {
 // newWire frames conn.
 func newWire(conn net.Conn) *wire {
 	sock := socketUnder(conn)
-	return &wire{conn: conn, sock: sock, r: &reader{src: conn}, w: &writer{dst: conn, sock: sock}}
+	return &wire{conn: conn, sock: sock, r: &reader{src: conn, early: true}, w: &writer{dst: conn, sock: sock}}
 }
 
 // socketUnder finds the socket beneath TLS and what was read ahead; nil where there is none.

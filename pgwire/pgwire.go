@@ -81,7 +81,7 @@ type Config struct {
 	Reload func() (Files, error)
 	// Logger gets one line a connection; nil means silent.
 	Logger *slog.Logger
-	// Loops is how many threads relay; 0 means one for every two processors.
+	// Loops is how many threads relay; 0 means one for every two processors, and less none: then goroutines do, as where the platform has no loops.
 	Loops int
 	// ConnectTimeout bounds start-up and authentication, as authentication_timeout does; 0 means 60 s.
 	ConnectTimeout time.Duration
@@ -245,15 +245,12 @@ func (s *Server) starting(conn net.Conn) (done func()) {
 	}
 }
 
-// add registers a session that is ready; it says false when the server is stopping.
+// add registers a session that is ready; it says false when the server is stopping, which ends the session all the same when drainTime is over.
 func (s *Server) add(x *session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ctx.Err() != nil {
-		return false
-	}
 	s.sessions[x] = struct{}{}
-	return true
+	return s.ctx.Err() == nil
 }
 
 // remove forgets a session that has ended.

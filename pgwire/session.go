@@ -80,7 +80,9 @@ func (s *Server) open(c *wire, st *startup) (*session, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background()) // a session outlives the order to stop by the time it needs to finish
+	stopping := context.AfterFunc(s.ctx, cancel)            // until it is a session
 	b, err := s.login(ctx, st, keys)
+	stopping()
 	if err != nil {
 		cancel()
 		return nil, err
@@ -125,6 +127,7 @@ func (x *session) start() {
 		over: func() bool { return x.server.sock.Closed() || x.leaving() }}
 	x.up.state.Store(away)
 	x.down.state.Store(away)
+	x.client.r.early, x.server.r.early = false, false
 	x.srv.metrics.sessions.Inc()
 	if !x.srv.add(x) {
 		x.stopping.Store(true)
@@ -149,12 +152,11 @@ func (x *session) adopt() error {
 		x.srv.cfg.Logger.Error("connection could not be served", "error", err)
 		x.client.conn.Close()
 	}
-	x.up.state.Store(idle)
-	x.down.state.Store(idle)
-	l.Post(func() {
-		x.down.ready()
-		x.up.ready()
-	})
+	for _, d := range []*direction{&x.down, &x.up} {
+		d.again = func() { l.Post(func() { d.ready() }) }
+		d.state.Store(idle)
+		d.again()
+	}
 	return nil
 }
 
@@ -190,7 +192,7 @@ func (x *session) downEnded(err error) {
 	x.cancel()
 	x.server.conn.Close() // wakes upstream where it writes
 	if x.client.sock != nil {
-		x.client.sock.Drain(lastWordsTime)
+		x.client.sock.Drain(x.patience())
 	}
 	x.client.conn.Close() // and where it reads
 	x.up.kick()
@@ -261,8 +263,19 @@ func (x *session) finish() {
 // leaving tells whether the session was asked to end, and has nothing to finish.
 func (x *session) leaving() bool { return x.stopping.Load() && x.fifo.isEmpty() }
 
-// lastWordsTime is how long a client may take to receive why its session ends.
-const lastWordsTime = time.Second
+// How long a client may take to receive why its session ends, and what the server said before it ended the session itself.
+const (
+	lastWordsTime = time.Second
+	restTime      = time.Minute
+)
+
+// patience is how long to wait for the client to take what was sent to it.
+func (x *session) patience() time.Duration {
+	if x.cleanEnd.Load() && !x.stopping.Load() {
+		return restTime
+	}
+	return lastWordsTime
+}
 
 // say sends the client why its session ends. It does not wait for a client that does not read; downEnded does, for a moment.
 func (x *session) say(f *failure) {

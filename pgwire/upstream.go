@@ -209,6 +209,9 @@ func (x *session) analyze(text string) (*analysis, error) {
 		x.settings = false
 	}
 	v, err := x.look()
+	if err == nil && x.up.inline && !v.schema.Empty() && x.db.words.unknown(text) {
+		return nil, errAway
+	}
 	if err == nil && !v.schema.Empty() && x.db.words.fresh(text) {
 		x.since, x.loaded = time.Now(), time.Time{}
 		v, err = x.look()
