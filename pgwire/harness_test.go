@@ -58,6 +58,7 @@ type front struct {
 	log      *buffer
 	server   *pgwire.Server
 	tls      *tls.Config
+	change   func(*pgwire.Config) // what a test configures otherwise; nil: nothing
 	stop     func()
 	mu       sync.Mutex
 	audit    []pgwire.AuditRecord
@@ -154,7 +155,7 @@ func (f *front) serve() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.server, err = pgwire.New(pgwire.Config{
+	config := pgwire.Config{
 		Backing: backing, Catalog: f.store, TLS: f.tls, Logger: slog.New(slog.NewTextHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Service: func(ctx context.Context, database string) (*pgx.Conn, error) {
 			cfg, err := pgx.ParseConfig(f.dsn)
@@ -172,8 +173,11 @@ func (f *front) serve() {
 			}
 			return f.auditErr
 		},
-	})
-	if err != nil {
+	}
+	if f.change != nil {
+		f.change(&config)
+	}
+	if f.server, err = pgwire.New(config); err != nil {
 		f.t.Fatal(err)
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -197,6 +201,14 @@ func (f *front) serve() {
 		})
 	}
 	f.t.Cleanup(f.stop)
+}
+
+// again serves anew, with another configuration, at another address.
+func (f *front) again(change func(*pgwire.Config)) {
+	f.t.Helper()
+	f.stop()
+	f.change = change
+	f.serve()
 }
 
 func (f *front) failAudit(err error) {

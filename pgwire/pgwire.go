@@ -77,9 +77,21 @@ type Config struct {
 	Logger *slog.Logger
 	// Loops is how many threads relay; 0 means one for every two processors.
 	Loops int
+	// Trace logs the type and length of every message of every session, and nothing of what it holds.
+	Trace bool
+	// Admins are the roles that may use the console, by name.
+	Admins []string
+	// Reload reads again what the configuration was made of; nil means that there is nothing to read.
+	Reload func() error
+	// Settings and Version are what the console shows under these names.
+	Settings []Setting
+	Version  string
 	// ConnectTimeout bounds start-up and authentication on both legs; 0 means 30 s.
 	ConnectTimeout time.Duration
 }
+
+// Setting is a line of SHOW CONFIG. It holds no secret.
+type Setting struct{ Name, Value, Default string }
 
 // Server accepts clients. It is safe for concurrent use.
 type Server struct {
@@ -89,11 +101,13 @@ type Server struct {
 	stop    context.CancelFunc
 
 	loops *netloop.Group
+	gate  gate
 
 	mu        sync.Mutex
 	sessions  map[*session]struct{}
 	early     map[net.Conn]struct{} // not ready yet
 	databases map[string]*database
+	consoles  map[string]*console // by process ID and key, as in a CancelRequest
 	wg        sync.WaitGroup
 }
 
@@ -108,7 +122,8 @@ func New(cfg Config) (*Server, error) {
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = 30 * time.Second
 	}
-	s := &Server{cfg: cfg, metrics: newMetrics(), sessions: map[*session]struct{}{}, early: map[net.Conn]struct{}{}, databases: map[string]*database{}}
+	s := &Server{cfg: cfg, sessions: map[*session]struct{}{}, early: map[net.Conn]struct{}{}, databases: map[string]*database{}, consoles: map[string]*console{}}
+	s.metrics = newMetrics(s)
 	if cfg.Loops == 0 {
 		cfg.Loops = max(1, runtime.NumCPU()/2)
 	}
@@ -216,4 +231,5 @@ func (s *Server) remove(x *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, x)
+	x.db.past.add(x)
 }

@@ -164,7 +164,7 @@ func (st *startup) negotiation() []byte {
 // handle brings one client connection to a session that is ready, which then goes on by itself, or ends it.
 func (s *Server) handle(accepted net.Conn) {
 	conn := netloop.NewSocket(accepted)
-	running := false
+	running, began := false, time.Now()
 	defer func() {
 		if r := recover(); r != nil {
 			// Nothing of r is logged: it may hold what the client sent.
@@ -190,7 +190,9 @@ func (s *Server) handle(accepted net.Conn) {
 		s.rejected(client, err)
 		return
 	case st.cancel != nil:
-		s.cancel(st.cancel)
+		if !s.interrupt(st.cancel) {
+			s.cancel(st.cancel)
+		}
 		return
 	}
 	x, err := s.open(client, st)
@@ -200,13 +202,18 @@ func (s *Server) handle(accepted net.Conn) {
 	}
 	conn.SetDeadline(time.Time{})
 	started()
+	if x == nil {
+		s.console(client, st)
+		return
+	}
+	s.metrics.start.Observe(time.Since(began).Seconds())
 	running = true
 	x.start()
 }
 
 // rejected tells a client why it does not get in.
 func (s *Server) rejected(c *wire, err error) {
-	s.metrics.rejected.Inc()
+	s.metrics.reject(err)
 	if f := failureOf(err); f.code != "XX000" {
 		c.send('E', f.fatal().response())
 		c.w.Flush()

@@ -139,7 +139,7 @@ func (d *dev) demonstrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n := &node{control: p, only: nodeRoles, wire: d.wire, web: d.web, status: newStatus(), logger: d.log}
+	n := &node{control: p, only: nodeRoles, wire: d.wire, web: d.web, status: newStatus(), logger: d.log, admins: []string{d.backing.super}}
 	if n.tls, err = devTLS(filepath.Join(d.home, "server.crt"), filepath.Join(d.home, "server.key")); err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ func (n *node) newFrontEnd(log *audit.Log) (*pgwire.Server, error) {
 		Audit:   func(ctx context.Context, r pgwire.AuditRecord) error { return log.Append(ctx, auditRecord(r)) },
 		TLS:     n.tls,
 		Logger:  n.logger,
+		Admins:  n.admins, Trace: n.trace, Settings: n.settings, Version: version,
 	})
 }
 

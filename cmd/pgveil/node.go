@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 
+	"pgveil/pgwire"
 	"pgveil/replication"
 )
 
@@ -21,15 +22,18 @@ var nodeRoles = []string{"wire", "http", "replicate"}
 
 // A node is one process at work: some or all of the front-end, the replication workers and HTTP.
 type node struct {
-	control *control
-	name    string         // of the audit chain; empty: the host's
-	only    []string       // of nodeRoles
-	backing *pgconn.Config // where the front-end's sessions go
-	tls     *tls.Config    // nil: clients are not offered TLS
-	wire    net.Listener   // nil without the role
-	web     net.Listener   // nil without the role
-	status  *status
-	logger  *slog.Logger
+	control  *control
+	name     string         // of the audit chain; empty: the host's
+	only     []string       // of nodeRoles
+	backing  *pgconn.Config // where the front-end's sessions go
+	tls      *tls.Config    // nil: clients are not offered TLS
+	wire     net.Listener   // nil without the role
+	web      net.Listener   // nil without the role
+	admins   []string       // roles that may use the console
+	trace    bool
+	settings []pgwire.Setting // what the console shows of the flags
+	status   *status
+	logger   *slog.Logger
 }
 
 func (n *node) is(role string) bool { return slices.Contains(n.only, role) }

@@ -16,7 +16,7 @@ var serveCommand = command{
 	example: `pgveil serve --listen 0.0.0.0:7432 --tls-cert server.crt --tls-key server.key
 pgveil serve --only wire,http
 pgveil serve --only replicate`,
-	flags: []cli.Flag{
+	flags: slices.Concat([]cli.Flag{
 		&cli.StringSliceFlag{Name: "only", EnvVars: []string{"PGVEIL_ONLY"}, Usage: "run these `ROLES` of " + strings.Join(nodeRoles, ", ") + " (default: all)"},
 		&cli.StringFlag{Name: "listen", Value: "127.0.0.1:7432", EnvVars: []string{"PGVEIL_LISTEN"}, Usage: "`ADDRESS` of the front-end"},
 		&cli.StringFlag{Name: "http", Value: "127.0.0.1:7480", EnvVars: []string{"PGVEIL_HTTP"}, Usage: "`ADDRESS` of /healthz, /readyz and /metrics"},
@@ -24,7 +24,7 @@ pgveil serve --only replicate`,
 		&cli.StringFlag{Name: "node", EnvVars: []string{"PGVEIL_NODE"}, Usage: "`NAME` of this node's audit chain, the same after a restart (default: the host's name)"},
 		&cli.StringFlag{Name: "tls-cert", EnvVars: []string{"PGVEIL_TLS_CERT"}, Usage: "PEM `FILE` with the certificate shown to clients"},
 		&cli.StringFlag{Name: "tls-key", EnvVars: []string{"PGVEIL_TLS_KEY"}, Usage: "PEM `FILE` with its key"},
-	},
+	}, observeFlags),
 	run: serve,
 }
 
@@ -41,6 +41,7 @@ func serve(ctx context.Context, c *call) error {
 	if err := n.configure(c); err != nil {
 		return err
 	}
+	n.observe(c)
 	if err := n.listen(c.String("listen"), c.String("http")); err != nil {
 		return err
 	}
