@@ -59,6 +59,9 @@ type Grant struct {
 	Policy string `json:"policy"`
 }
 
+// Keys are the key versions by policy and version, without those that do not authenticate. The slice belongs to the snapshot.
+func (s *Snapshot) Keys() []KeyInfo { return s.keyInfos }
+
 // Policies lists the policies by name, also those that cannot be used. It refreshes first, as every list does.
 func (s *Store) Policies(ctx context.Context) ([]PolicyInfo, error) {
 	return listed(ctx, s, func(n *Snapshot) []PolicyInfo { return n.policyInfos })

@@ -32,6 +32,7 @@ type direction struct {
 	state    atomic.Int32
 	src, dst *wire
 	inline   bool         // the owner is a loop's thread
+	traced   bool         // the message at the front was, before it had to wait
 	step     func() error // handles what has come and flushes it; errAway, errIdle, or an end
 	over     func() bool  // step would find an end that no event tells of
 	again    func()       // has the loop call ready once more

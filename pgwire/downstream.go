@@ -97,6 +97,9 @@ func (x *session) lost(err error) error {
 		}
 		return true
 	})
+	if x.killed.Load() {
+		f = errShutdown
+	}
 	x.say(f)
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -111,9 +114,13 @@ func (x *session) reply(e *expected) error {
 	if err != nil {
 		return x.lost(err)
 	}
+	if x.server.trace != nil && !x.down.traced {
+		x.server.trace.received(kind, n)
+	}
 	err = x.replied(e, kind, n)
+	x.down.traced = errors.Is(err, errAway)
 	switch {
-	case errors.Is(err, errAway):
+	case x.down.traced:
 		x.server.r.from = mark
 	case errors.Is(err, errMalformed):
 		x.srv.cfg.Logger.Error("replies of the backing database could not be matched", "session", x.pid, "message", string(rune(kind)))
@@ -134,7 +141,11 @@ func (x *session) replied(e *expected, kind byte, n int) error {
 		x.parameter(body)
 		return x.client.send(kind, body)
 	case 'Z':
-		return x.ready(body)
+		err := x.ready(body)
+		if x.held.Load() {
+			x.up.kick()
+		}
+		return err
 	case 'E':
 		return x.failed(e, body)
 	}
@@ -264,8 +275,8 @@ func (x *session) dataRow(e *expected, body []byte) error {
 	if err != nil {
 		return x.rowFailed(e, err)
 	}
-	x.srv.metrics.clear.Add(float64(s.clear))
-	x.srv.metrics.masked.Add(float64(s.masked))
+	x.tally.clear.Add(int64(s.clear))
+	x.tally.masked.Add(int64(s.masked))
 	return x.client.send('D', row)
 }
 
@@ -426,6 +437,9 @@ func (x *session) parameter(body []byte) {
 	name, value := string(c.string()), string(c.string())
 	if c.done() {
 		x.params[name] = value
+		if name == "application_name" {
+			x.noteName()
+		}
 		x.checkEncoding()
 	}
 }

@@ -11,7 +11,7 @@ import (
 
 // rejected tells a client why it does not get in, and logs one line. c is nil where nothing can be said.
 func (s *Server) rejected(c *wire, st *startup, began time.Time, err error) {
-	s.metrics.rejected.Inc()
+	s.metrics.reject(err)
 	f := failureOf(err)
 	if c != nil && f.code != "XX000" {
 		c.conn.SetWriteDeadline(time.Now().Add(time.Second)) // of what is left, whatever it was

@@ -383,7 +383,8 @@ func Enrol(ctx context.Context, backing *pgconn.Config, role, database string, p
 	if err := checkBacking(backing); err != nil {
 		return scram.Keys{}, err
 	}
-	s := &Server{cfg: Config{Logger: slog.New(slog.DiscardHandler), ConnectTimeout: defaultConnectTimeout}, metrics: newMetrics(), ctx: ctx}
+	s := &Server{cfg: Config{Logger: slog.New(slog.DiscardHandler), ConnectTimeout: defaultConnectTimeout}, ctx: ctx}
+	s.metrics = newMetrics(s)
 	s.backing.Store(backing)
 	st := &startup{user: role, db: database, version: version30, params: []string{"user", role, "database", database, "application_name", "pgveil"}}
 	var exchange *scram.Client

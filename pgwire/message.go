@@ -35,6 +35,8 @@ type wire struct {
 	body []byte // of the last message that did not fit the reader's buffer
 	head [headSize]byte
 	rest int // bytes of a message being forwarded that have not come yet
+
+	trace *tracer // nil: nobody wants to know
 }
 
 // newWire frames conn.
@@ -132,6 +134,10 @@ func (c *wire) forwardRun(dst *wire, kind byte) error {
 		if length < 4 || length > 1<<31-1 {
 			break // header says so
 		}
+		if c.trace != nil {
+			c.trace.received(kind, int(length)-4)
+			dst.trace.sent(kind, int(length)-4)
+		}
 		n += int(length) + 1
 	}
 	c.rest = max(0, n-len(have))
@@ -154,6 +160,9 @@ func (c *wire) skip(length int) error {
 
 // send writes one message.
 func (c *wire) send(kind byte, body []byte) error {
+	if c.trace != nil {
+		c.trace.sent(kind, len(body))
+	}
 	var head [headSize]byte
 	head[0] = kind
 	binary.BigEndian.PutUint32(head[1:], uint32(len(body)+4))

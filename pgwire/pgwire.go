@@ -83,6 +83,13 @@ type Config struct {
 	Logger *slog.Logger
 	// Loops is how many threads relay; 0 means one for every two processors, and less none: then goroutines do, as where the platform has no loops.
 	Loops int
+	// Trace logs the type and length of every message of every session, and nothing of what it holds.
+	Trace bool
+	// Admins are the roles that may use the console, by name.
+	Admins []string
+	// Settings and Version are what the console shows under these names.
+	Settings []Setting
+	Version  string
 	// ConnectTimeout bounds start-up and authentication, as authentication_timeout does; 0 means 60 s.
 	ConnectTimeout time.Duration
 	// KeepAlive is how long a connection is silent before TCP asks whether the other side is still there; 0 means 60 s, less means never.
@@ -115,6 +122,9 @@ const (
 	defaultMaxStartups    = 1000
 )
 
+// Setting is a line of SHOW CONFIG. It holds no secret.
+type Setting struct{ Name, Value, Default string }
+
 // Server accepts clients. It is safe for concurrent use.
 type Server struct {
 	cfg     Config
@@ -129,11 +139,13 @@ type Server struct {
 	avoided       avoided
 	protocol      knowledge
 	noIdleTimeout atomic.Bool // the backing database has no idle_session_timeout
+	gate          gate
 
 	mu        sync.Mutex
 	sessions  map[*session]struct{}
 	early     map[net.Conn]struct{} // not ready yet
 	databases map[string]*database
+	consoles  map[string]*console // by process ID and key, as in a CancelRequest
 	wg        sync.WaitGroup
 }
 
@@ -150,7 +162,8 @@ func New(cfg Config) (*Server, error) {
 	}
 	cfg.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, defaultConnectTimeout)
 	cfg.KeepAlive = cmp.Or(cfg.KeepAlive, defaultKeepAlive)
-	s := &Server{cfg: cfg, metrics: newMetrics(), sessions: map[*session]struct{}{}, early: map[net.Conn]struct{}{}, databases: map[string]*database{}}
+	s := &Server{cfg: cfg, sessions: map[*session]struct{}{}, early: map[net.Conn]struct{}{}, databases: map[string]*database{}, consoles: map[string]*console{}}
+	s.metrics = newMetrics(s)
 	if cfg.Loops == 0 {
 		cfg.Loops = max(1, runtime.NumCPU()/2)
 	}
@@ -259,4 +272,5 @@ func (s *Server) remove(x *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, x)
+	x.db.past.add(x)
 }

@@ -63,7 +63,7 @@ func (x *session) query(ctx context.Context, query string, params ...string) ([]
 	if x.up.inline {
 		return nil, errAway
 	}
-	p := &probe{done: make(chan struct{}), pipelined: x.unsynced}
+	p := &probe{done: make(chan struct{}), pipelined: x.unsynced.Load()}
 	push := func(kind byte, body []byte) error {
 		if kind != 'H' && !x.fifo.push(&expected{kind: kind, probe: p}) {
 			p.fail(errSkipped)
@@ -77,7 +77,7 @@ func (x *session) query(ctx context.Context, query string, params ...string) ([]
 	}
 	bind = appendInt16(bind, 0)
 	last := byte('S')
-	if x.unsynced {
+	if x.unsynced.Load() {
 		last = 'H'
 	}
 	for _, m := range []struct {

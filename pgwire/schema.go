@@ -65,6 +65,7 @@ type database struct {
 	name    string
 	service func(context.Context, string) (*pgx.Conn, error)
 	words   vocabulary
+	past    totals                   // of sessions that have ended; under the server's mutex
 	seen    atomic.Pointer[sighting] // the newest
 	turn    chan struct{}            // holds one token; who has it may use what follows
 

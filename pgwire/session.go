@@ -31,6 +31,9 @@ type session struct {
 	ticket *ticket // its place among the connections
 	pid    uint32
 	began  time.Time
+	key    []byte // a CancelRequest for the server's process
+	tally  tally
+	name   atomic.Pointer[string] // application_name
 
 	up, down       direction
 	halves         atomic.Int32 // directions that have not ended
@@ -38,6 +41,9 @@ type session struct {
 	fifo           *fifo
 	status         atomic.Int32 // transaction status of the last ReadyForQuery: I, T or E
 	stopping       atomic.Bool  // tell the client when it is idle
+	unsynced       atomic.Bool  // extended messages were sent since the last Sync; upstream writes it
+	held           atomic.Bool  // the client's next statement waits for RESUME
+	killed         atomic.Bool  // by an administrator
 	encodingOK     atomic.Bool  // client_encoding and standard_conforming_strings fit
 	cleanEnd       atomic.Bool  // the client said Terminate
 	erred          atomic.Bool  // an error was answered since the transaction began: portals may not be what they were noted as
@@ -46,7 +52,6 @@ type session struct {
 	reads      reads
 
 	// of the upstream direction
-	unsynced bool      // extended messages were sent since the last Sync
 	skipping bool      // ours: everything until Sync is dropped, because a message of the client was refused
 	since    time.Time // a view of the database must not be older
 	stale    bool      // a statement may have changed the schema
@@ -68,7 +73,7 @@ type session struct {
 	told     bool   // the server has said why it ends the connection
 }
 
-// open authenticates the client and logs in to the backing database in its name.
+// open authenticates the client and logs in to the backing database in its name. It gives nil without an error for an administrator at the console.
 func (s *Server) open(c *wire, st *startup) (*session, error) {
 	if st.newer {
 		if err := c.send('v', st.negotiation()); err != nil {
@@ -79,6 +84,13 @@ func (s *Server) open(c *wire, st *startup) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
+	if st.db == consoleDatabase {
+		return nil, s.admit(c, st.user, final)
+	}
+	if err := s.enter(c); err != nil {
+		return nil, err
+	}
+	defer s.gate.leave()
 	ctx, cancel := context.WithCancel(context.Background()) // a session outlives the order to stop by the time it needs to finish
 	stopping := context.AfterFunc(s.ctx, cancel)            // until it is a session
 	b, err := s.login(ctx, st, keys)
@@ -88,7 +100,8 @@ func (s *Server) open(c *wire, st *startup) (*session, error) {
 		return nil, err
 	}
 	x := &session{srv: s, ctx: ctx, cancel: cancel, client: c, server: b.wire, role: st.user, dbName: st.db, db: s.database(st.db), addr: st.addr,
-		facts: st.facts(), ticket: st.ticket, pid: b.pid, began: time.Now(), fifo: newFIFO(), portals: map[string]*portal{}, params: b.params}
+		facts: st.facts(), ticket: st.ticket, pid: b.pid, began: time.Now(), fifo: newFIFO(), portals: map[string]*portal{}, params: b.params, key: cancelRequest(b.greeting)}
+	x.noteName()
 	x.statements.init()
 	x.reads.init(x)
 	x.fifo.stuck = x.close
@@ -122,13 +135,15 @@ func (x *session) close() {
 // start relays until either side ends. It returns at once: what is left to do when the session ends is done by the directions' ends.
 func (x *session) start() {
 	x.halves.Store(2)
-	x.up = direction{src: x.client, dst: x.server, step: x.guarded(x.upstream), stop: x.upEnded, over: func() bool { return x.client.sock.Closed() }}
+	x.up = direction{src: x.client, dst: x.server, step: x.guarded(x.upstream), stop: x.upEnded, over: func() bool { return x.client.sock.Closed() || x.held.Load() && !x.waits() }}
 	x.down = direction{src: x.server, dst: x.client, step: x.guarded(x.downstream), stop: x.downEnded,
 		over: func() bool { return x.server.sock.Closed() || x.leaving() }}
 	x.up.state.Store(away)
 	x.down.state.Store(away)
 	x.client.r.early, x.server.r.early = false, false
-	x.srv.metrics.sessions.Inc()
+	if x.srv.cfg.Trace {
+		x.trace()
+	}
 	if !x.srv.add(x) {
 		x.stopping.Store(true)
 	}
@@ -213,7 +228,6 @@ func (x *session) halfEnded() {
 		}
 	}
 	x.reads.finish()
-	x.srv.metrics.sessions.Dec()
 	x.srv.cfg.Logger.Info("session ended", append([]any{"session", x.pid, "role", x.role, "database", x.dbName, "addr", x.addr,
 		"application_name", printable(x.params["application_name"]), "duration", time.Since(x.began), "reason", reason(x, x.upErr, x.downErr),
 		"received", x.client.r.received.Load(), "sent", x.client.w.sent.Load()}, x.facts...)...)
@@ -239,6 +253,8 @@ var errPanicked = errors.New("a defect of the front-end ended the session")
 
 func reason(x *session, up, down error) string {
 	switch {
+	case x.killed.Load():
+		return "killed"
 	case x.cleanEnd.Load():
 		return "client terminated"
 	case x.stopping.Load():
@@ -285,9 +301,11 @@ func (x *session) say(f *failure) {
 	x.client.w.Flush()
 }
 
+var errShutdown = &failure{severity: "FATAL", code: "57P01", message: "terminating connection due to administrator command"}
+
 // goodbye is what PostgreSQL says when it shuts down.
 func (x *session) goodbye() {
-	x.say(&failure{severity: "FATAL", code: "57P01", message: "terminating connection due to administrator command"})
+	x.say(errShutdown)
 }
 
 // checkEncoding notes whether texts and values are what they seem: UTF-8, with backslashes that mean nothing. SQL_ASCII on both sides, or over a
@@ -304,7 +322,7 @@ func (x *session) look() (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	idle := x.status.Load() == 'I' && !x.unsynced && x.fifo.isEmpty()
+	idle := x.status.Load() == 'I' && !x.unsynced.Load() && x.fifo.isEmpty()
 	if idle {
 		if x.stale || x.private != nil {
 			x.since = time.Now()

@@ -264,8 +264,7 @@ func (st *startup) negotiation() []byte {
 // handle brings one client connection to a session that is ready, which then goes on by itself, or ends it.
 func (s *Server) handle(accepted net.Conn) {
 	conn := netloop.NewSocket(accepted)
-	running := false
-	began := time.Now()
+	running, began := false, time.Now()
 	defer func() {
 		if r := recover(); r != nil {
 			// Nothing of r is logged: it may hold what the client sent.
@@ -302,7 +301,9 @@ func (s *Server) handle(accepted net.Conn) {
 		s.rejected(client, st, began, err)
 		return
 	case st.cancel != nil:
-		s.cancel(st.cancel)
+		if !s.interrupt(st.cancel) {
+			s.cancel(st.cancel)
+		}
 		return
 	}
 	x, err := s.open(client, st)
@@ -312,6 +313,11 @@ func (s *Server) handle(accepted net.Conn) {
 	}
 	conn.SetDeadline(time.Time{})
 	started()
+	if x == nil {
+		s.console(client, st)
+		return
+	}
+	s.metrics.start.Observe(time.Since(began).Seconds())
 	running = true
 	x.start()
 }

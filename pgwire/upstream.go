@@ -16,6 +16,9 @@ import (
 
 // upstream relays what has come from the client to the server.
 func (x *session) upstream() error {
+	if x.held.Load() {
+		x.held.Store(false)
+	}
 	for {
 		err := x.messages()
 		if err == nil || errors.Is(err, errAway) {
@@ -25,6 +28,9 @@ func (x *session) upstream() error {
 		}
 		if err != nil {
 			return err
+		}
+		if x.held.Load() && x.client.r.Buffered() > readSize/2 {
+			return errIdle
 		}
 		if err := x.up.more(); err != nil {
 			return err
@@ -43,6 +49,9 @@ func (x *session) messages() error {
 		}
 		have := c.r.unread()
 		if c.rest > 0 || len(have) < headSize {
+			return nil
+		}
+		if x.srv.gate.closed.Load() && x.holds(have[0]) {
 			return nil
 		}
 		if have[0] == 'd' && !x.skipping { // CopyData may be of any size
@@ -73,8 +82,12 @@ func (x *session) messages() error {
 		if err != nil {
 			return err
 		}
+		if c.trace != nil && !x.up.traced {
+			c.trace.received(kind, n)
+		}
 		err = x.message(kind, n)
-		if errors.Is(err, errAway) {
+		x.up.traced = errors.Is(err, errAway)
+		if x.up.traced {
 			c.r.from = mark
 		}
 		if err != nil {
@@ -127,7 +140,9 @@ func (x *session) message(kind byte, n int) error {
 
 // pass notes what is expected and sends the message.
 func (x *session) pass(e *expected, body []byte) error {
-	x.unsynced = e.kind != 'S' && e.kind != 'Q' && e.kind != 'F'
+	if unsynced := e.kind != 'S' && e.kind != 'Q' && e.kind != 'F'; unsynced != x.unsynced.Load() {
+		x.unsynced.Store(unsynced)
+	}
 	if !x.fifo.push(e) && e.kind == 'P' {
 		x.statements.failed(e.stmt)
 	}
@@ -160,7 +175,7 @@ func (x *session) refuse(kind byte, name string, err error) error {
 	if f.code == "XX000" {
 		x.srv.cfg.Logger.Error("statement could not be processed", "session", x.pid, "error", safe(err))
 	}
-	x.srv.metrics.statements.WithLabelValues("refused").Inc()
+	x.tally.statements[refused].Add(1)
 	e := &expected{refusal: f}
 	if kind == 'Q' || kind == 'F' {
 		e.kind = 'Q'
@@ -196,7 +211,7 @@ type analysis struct {
 
 // analyze decides what becomes of a text and makes the tokens that it needs.
 func (x *session) analyze(text string) (*analysis, error) {
-	if x.settings && !x.unsynced { // how this text is read depends on what the server is about to say
+	if x.settings && !x.unsynced.Load() { // how this text is read depends on what the server is about to say
 		if x.up.inline && !x.fifo.isEmpty() {
 			return nil, errAway
 		}
@@ -240,7 +255,7 @@ func (x *session) analyzeUnder(v *view, text string) (*analysis, error) {
 		return nil, errAway
 	}
 	views := x.views(v)
-	if views && x.settings && x.unsynced {
+	if views && x.settings && x.unsynced.Load() {
 		return nil, &failure{code: "0A000", message: "a setting was changed in the same pipeline before a statement that names something protected", hint: "Send Sync after SET."}
 	}
 	if err := x.movedUnderPrepare(v, text); err != nil {
@@ -287,11 +302,11 @@ func (x *session) fill(v *view, val *sql.Value) (string, error) {
 }
 
 func (x *session) count(a *analysis) {
-	verdict := "relay"
+	verdict := sql.Relay
 	if a.plan != nil {
-		verdict = a.plan.Verdict.String()
+		verdict = a.plan.Verdict
 	}
-	x.srv.metrics.statements.WithLabelValues(verdict).Inc()
+	x.tally.statements[verdict].Add(1)
 }
 
 // simple handles Query.
@@ -323,7 +338,7 @@ func (x *session) simple(body []byte) error {
 func (x *session) note(a *analysis, text string) {
 	x.count(a)
 	x.stale = x.stale || sql.ChangesSchema(text) || x.private != nil && sql.RollsBack(text)
-	x.settings = x.settings && x.unsynced || sql.ChangesSettings(text)
+	x.settings = x.settings && x.unsynced.Load() || sql.ChangesSettings(text)
 	if sql.Forgets(text) {
 		x.forgets, x.prepared = true, nil
 	}
@@ -421,7 +436,7 @@ func (x *session) bind(body []byte) error {
 	if body, err = x.bindValues(st, body, &c); err != nil {
 		return x.refuse('B', "", err)
 	}
-	if len(x.portals) > maxPortals && x.status.Load() == 'I' && !x.unsynced && x.fifo.isEmpty() {
+	if len(x.portals) > maxPortals && x.status.Load() == 'I' && !x.unsynced.Load() && x.fifo.isEmpty() {
 		clear(x.portals) // they ended with their transactions
 	}
 	x.portals[portalName] = p

@@ -140,6 +140,7 @@ func (d *dev) demonstrate(ctx context.Context) error {
 		return err
 	}
 	n := &node{control: p, only: nodeRoles, wire: d.wire, web: d.web, status: newStatus(), logger: d.log}
+	n.front.Admins = []string{d.backing.super}
 	if n.tls, err = devTLS(filepath.Join(d.home, "server.crt"), filepath.Join(d.home, "server.key")); err != nil {
 		return err
 	}

@@ -115,7 +115,7 @@ func (n *node) newFrontEnd(log *audit.Log) (*pgwire.Server, error) {
 	config.Catalog = n.control.store
 	config.Service = n.service
 	config.Audit = func(ctx context.Context, r pgwire.AuditRecord) error { return log.Append(ctx, auditRecord(r)) }
-	config.Logger = n.logger
+	config.Logger, config.Version = n.logger, version
 	return pgwire.New(config)
 }
 

@@ -26,7 +26,7 @@ pgveil serve --only replicate`,
 		&cli.StringFlag{Name: "http", Value: "127.0.0.1:7480", EnvVars: []string{"PGVEIL_HTTP"}, Usage: "`ADDRESS` of /healthz, /readyz and /metrics"},
 		&cli.StringFlag{Name: "backing", EnvVars: []string{"PGVEIL_BACKING"}, Usage: "`DSN` of the backing database; only its place, TLS and options matter (default: where PGVEIL_DATABASE_URL points)"},
 		&cli.StringFlag{Name: "node", EnvVars: []string{"PGVEIL_NODE"}, Usage: "`NAME` of this node's audit chain, the same after a restart (default: the host's name)"},
-	}, frontFlags),
+	}, frontFlags, observeFlags),
 	run: serve,
 }
 
@@ -43,6 +43,7 @@ func serve(ctx context.Context, c *call) error {
 	if err := n.configure(c); err != nil {
 		return err
 	}
+	n.observe(c)
 	if err := n.listen(c.String("listen"), c.String("http")); err != nil {
 		return err
 	}

@@ -224,7 +224,7 @@ func TestServeIsAnotherNode(t *testing.T) {
 	t.Parallel()
 	r := startDev(t, "--ephemeral")
 	cmd := exec.Command(os.Args[0], "serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0",
-		"--tls-cert", filepath.Join(r.home, "server.crt"), "--tls-key", filepath.Join(r.home, "server.key"))
+		"--tls-cert", filepath.Join(r.home, "server.crt"), "--tls-key", filepath.Join(r.home, "server.key"), "--admin-roles", "app", "--trace")
 	cmd.Env = append(append(os.Environ(), asCommand+"=1"), r.environ()...)
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -247,6 +247,10 @@ func TestServeIsAnotherNode(t *testing.T) {
 	u.RawQuery = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {filepath.Join(r.home, "server.crt")}}.Encode()
 	if got := query(t, u.String(), `SELECT id::text FROM customers WHERE id = 1`); got != "1" {
 		t.Errorf("got %q", got)
+	}
+	u.Path = "/pgveil"
+	if got := query(t, u.String(), `SHOW VERSION`); got != "pgveil "+version {
+		t.Errorf("the console says %q", got)
 	}
 	cmd.Process.Signal(syscall.SIGTERM)
 	if err := cmd.Wait(); err != nil {

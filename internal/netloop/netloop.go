@@ -54,6 +54,15 @@ func (g *Group) Least() *Loop {
 	return best
 }
 
+// Sockets gives the number of sockets that each loop serves.
+func (g *Group) Sockets() []int64 {
+	counts := make([]int64, len(g.loops))
+	for i, l := range g.loops {
+		counts[i] = l.load.Load()
+	}
+	return counts
+}
+
 // Close ends the loops and waits for them. Their sockets must have been released.
 func (g *Group) Close() {
 	for _, l := range g.loops {
