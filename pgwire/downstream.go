@@ -409,7 +409,7 @@ func (x *session) scrub(e *expected, body []byte) []byte {
 		case 't':
 			table = string(b)
 		case 'D', 'W':
-			hide = hide || v.schema.Names(string(b))
+			hide = hide || v.schema.Owns(string(b))
 		}
 	}) {
 		return body
