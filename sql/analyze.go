@@ -136,22 +136,13 @@ func (a *analysis) resolve(tree *pg.ParseResult) error {
 	return nil
 }
 
-// names tells whether the statement itself names something protected, or may run one that was prepared.
+// names tells whether the statement itself names something protected.
 func (a *analysis) names(raw *pg.RawStmt) bool {
 	start, end := int(raw.StmtLocation), int(raw.StmtLocation+raw.StmtLen)
 	if raw.StmtLen == 0 || end > len(a.Text) || start > end {
 		end = len(a.Text)
 	}
-	return a.Schema.Names(a.Text[start:end]) || Executes(a.Text[start:end]) && !definesCode(raw.Stmt)
-}
-
-// definesCode tells whether EXECUTE in n is of code that does not run now.
-func definesCode(n *pg.Node) bool {
-	switch n.Node.(type) {
-	case *pg.Node_CreateFunctionStmt, *pg.Node_CreateTrigStmt, *pg.Node_CreateEventTrigStmt, *pg.Node_GrantStmt:
-		return true
-	}
-	return false
+	return a.Schema.Names(a.Text[start:end])
 }
 
 // settled refuses a text in which an earlier statement could change what the names of a later, protected one mean: names are

@@ -19,6 +19,13 @@ func (a *analysis) utility(n *pg.Node) error {
 		*pg.Node_CreateRoleStmt, *pg.Node_AlterRoleStmt, *pg.Node_AlterRoleSetStmt, *pg.Node_DropRoleStmt, *pg.Node_CreatedbStmt, *pg.Node_DropdbStmt,
 		*pg.Node_CreateSeqStmt, *pg.Node_CreateEnumStmt:
 		return nil // no value passes through these
+	case *pg.Node_RefreshMatViewStmt:
+		return nil // from tokens to tokens
+	case *pg.Node_IndexStmt:
+		if plainIndex(s.IndexStmt) {
+			return nil
+		}
+		return a.anyName(n, "this statement")
 	case *pg.Node_CreateStmt:
 		return a.createTable(s.CreateStmt)
 	case *pg.Node_ExecuteStmt:
@@ -246,10 +253,15 @@ func (a *analysis) anyHit(n *pg.Node, what string) error {
 	return err
 }
 
-// drop refuses to drop a protected relation or one that shows it.
+// plainIndex tells whether an index is of columns alone: no constant is kept in it.
+func plainIndex(s *pg.IndexStmt) bool {
+	return s.WhereClause == nil && !slices.ContainsFunc(s.IndexParams, func(n *pg.Node) bool { return n.GetIndexElem().GetExpr() != nil })
+}
+
+// drop refuses to drop a protected relation.
 func (a *analysis) drop(s *pg.DropStmt) error {
 	for _, name := range dropped(s) {
-		if rel := a.relations[name]; rel != nil && (rel.Reaches || rel.protected()) {
+		if rel := a.relations[name]; rel != nil && rel.protected() {
 			return a.refuseRelation(rel, "is named by DROP, which is not supported yet")
 		}
 	}
