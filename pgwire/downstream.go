@@ -53,16 +53,17 @@ func (x *session) downstream() error {
 
 // lost tells the client why the server's connection ended, unless that is known to it.
 func (x *session) lost(err error) error {
-	if x.cleanEnd.Load() || x.told {
-		return nil
-	}
 	f := &failure{severity: "FATAL", code: "08006", message: "the connection to the backing database was lost", hint: "The transaction was not confirmed. Connect again."}
+	known := x.cleanEnd.Load() || x.told
 	x.fifo.peek(func(e *expected) bool {
 		if e.kind == '!' {
-			f = e.refusal
+			f, known = e.refusal, false
 		}
 		return true
 	})
+	if known {
+		return nil
+	}
 	x.client.conn.SetWriteDeadline(time.Now().Add(time.Second))
 	x.client.send('E', f.response())
 	x.client.w.Flush()

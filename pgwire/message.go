@@ -13,6 +13,8 @@ const (
 	bufferSize = 16 << 10
 	// maxBody bounds a message that must be held in memory to be looked at; others are streamed whatever their size.
 	maxBody = 256 << 20
+	// maxLength is the longest message that PostgreSQL reads or writes (MaxAllocSize), as its length counts it.
+	maxLength = 1<<30 - 1 + 4
 	// maxEarlyBody bounds a message before authentication, as PostgreSQL does.
 	maxEarlyBody = 64 << 10
 )
@@ -44,7 +46,7 @@ func (c *wire) header() (kind byte, length int, err error) {
 		return 0, 0, err
 	}
 	n := binary.BigEndian.Uint32(c.head[1:])
-	if n < 4 || n > 1<<31-1 {
+	if n < 4 || n > maxLength {
 		return 0, 0, errMalformed
 	}
 	return c.head[0], int(n - 4), nil

@@ -138,6 +138,8 @@ func (x *session) run() {
 	up := func() error { defer x.recovered(); return x.upstream() }()
 	if !x.cleanEnd.Load() && !errors.Is(up, io.EOF) {
 		x.server.conn.Close()
+	} else if errors.Is(up, errMalformed) { // the server says so, and ends the connection
+		x.server.w.Flush()
 	} else { // the server finishes what it was sent, as it would for the client itself
 		if !x.cleanEnd.Swap(true) {
 			x.server.send('X', nil)
