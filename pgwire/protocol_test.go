@@ -3,6 +3,7 @@ package pgwire_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -73,7 +74,7 @@ func newConversations(t *testing.T, major int) *conversations {
 		dsn = pgtest.Database(t)
 		major = pgtest.Server(t).Major()
 	} else {
-		dsn = databaseOf(t, major, fmt.Sprintf("conversations%d", major))
+		dsn = databaseOf(t, major)
 	}
 	c := &conversations{front: newFront(t, dsn), major: major}
 	c.direct = c.front.direct()
@@ -83,8 +84,9 @@ func newConversations(t *testing.T, major int) *conversations {
 }
 
 // databaseOf makes a database on the server of that major version and gives its superuser's DSN.
-func databaseOf(t *testing.T, major int, name string) string {
+func databaseOf(t *testing.T, major int) string {
 	t.Helper()
+	name := "t_" + strings.ToLower(rand.Text()[:12])
 	u, err := url.Parse(pgtest.ServerMajor(t, major))
 	if err != nil {
 		t.Fatal(err)
