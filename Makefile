@@ -47,10 +47,13 @@ check: lint ## what CI runs: lint, build and all tests; a skipped test fails
 	$(GO) build ./...
 	script/check
 
+conformance: build ## run PostgreSQL's own suites directly and through the front-end (15 minutes)
+	script/conformance
+
 demo: ## start the demonstration
 	$(GO) run ./cmd/pgveil dev
 
 demo-check: build ## start the demonstration, use it as three roles, look for clear values at rest
 	script/demo-check
 
-.PHONY: help build static test race fuzz bench bench-engine test-long golden vet lint check demo demo-check
+.PHONY: help build static test race fuzz bench bench-engine test-long golden vet lint check conformance demo demo-check
