@@ -136,13 +136,13 @@ func (a *analysis) resolve(tree *pg.ParseResult) error {
 	return nil
 }
 
-// names tells whether the statement itself names something protected.
+// names tells whether the statement itself names a relation that is protected or shows one.
 func (a *analysis) names(raw *pg.RawStmt) bool {
 	start, end := int(raw.StmtLocation), int(raw.StmtLocation+raw.StmtLen)
 	if raw.StmtLen == 0 || end > len(a.Text) || start > end {
 		end = len(a.Text)
 	}
-	return a.Schema.Names(a.Text[start:end])
+	return a.Schema.Owns(a.Text[start:end])
 }
 
 // settled refuses a text in which an earlier statement could change what the names of a later, protected one mean: names are
