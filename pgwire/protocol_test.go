@@ -147,6 +147,9 @@ func (c *conversations) run(t *testing.T, s *wirescript.Script, dsn string) (*wi
 		if err != nil {
 			return nil, err
 		}
+		if err := conn.SyncConn(ctx); err != nil { // nothing of it reads any more
+			return nil, err
+		}
 		return conn.Hijack()
 	})
 }

@@ -59,7 +59,7 @@ const Main = "main"
 // end stands for the end of a connection in until.
 const end = "end"
 
-// Dial opens an authenticated connection with these start-up parameters, of which nothing after the first ReadyForQuery has been read.
+// Dial opens an authenticated connection with these start-up parameters, of which nothing is read any more (see pgconn.PgConn.SyncConn).
 type Dial func(ctx context.Context, parameters map[string]string) (*pgconn.HijackedConn, error)
 
 // Transcript is what a server said.

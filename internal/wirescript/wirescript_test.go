@@ -64,6 +64,9 @@ func TestAConversationIsWrittenDown(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
+		if err := c.SyncConn(ctx); err != nil {
+			return nil, err
+		}
 		return c.Hijack()
 	})
 	if err != nil {
@@ -108,6 +111,9 @@ func TestAServerThatSaysLessIsAnError(t *testing.T) {
 	_, err = s.Run(t.Context(), func(ctx context.Context, _ map[string]string) (*pgconn.HijackedConn, error) {
 		c, err := pgconn.Connect(ctx, dsn)
 		if err != nil {
+			return nil, err
+		}
+		if err := c.SyncConn(ctx); err != nil {
 			return nil, err
 		}
 		return c.Hijack()

@@ -36,7 +36,7 @@
 \dFd
 \dFp
 \dFt
-\dg
+\dg pg_mon*
 \di+
 \dl
 \dL+
@@ -47,7 +47,7 @@
 \dO
 \dp
 \dP+
-\drds
+\drds pg_mon*
 \dRp+
 \dRs
 \ds
