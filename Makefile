@@ -53,6 +53,9 @@ check: lint ## what CI runs: lint, build and all tests; a skipped test fails
 	$(GO) build ./...
 	script/check
 
+conformance: build ## run PostgreSQL's own suites directly and through the front-end (15 minutes)
+	script/conformance
+
 demo: ## start the demonstration
 	$(GO) run ./cmd/pgveil dev
 
@@ -62,4 +65,4 @@ demo-check: build ## start the demonstration, use it as three roles, look for cl
 drivers: ## run the driver and ORM matrix, installing what is missing; write docs/drivers.md
 	script/drivers
 
-.PHONY: help build static test race fuzz bench bench-engine bench-guard bench-wire test-long golden vet lint check demo demo-check drivers
+.PHONY: help build static test race fuzz bench bench-engine bench-guard bench-wire test-long golden vet lint check conformance demo demo-check drivers

@@ -61,7 +61,7 @@ func (x *session) replies() error {
 		e := x.fifo.head()
 		if kind := have[0]; kind == 'd' || kind == 'D' && (e == nil || e.probe == nil && !x.dropping && x.current(e) == nil) {
 			// Rows and COPY data that nothing is done to, of any size.
-			if length := binary.BigEndian.Uint32(have[1:]); length >= 4 && length < 1<<31 {
+			if length := binary.BigEndian.Uint32(have[1:]); length >= 4 && length <= maxLength {
 				if err := c.forwardRun(x.client, kind); err != nil {
 					return err
 				}
@@ -87,16 +87,17 @@ func (x *session) replies() error {
 
 // lost tells the client why the server's connection ended, unless that is known to it.
 func (x *session) lost(err error) error {
-	if x.cleanEnd.Load() || x.told {
-		return errGone
-	}
 	f := &failure{severity: "FATAL", code: "08006", message: "the connection to the backing database was lost", hint: "The transaction was not confirmed. Connect again."}
+	known := x.cleanEnd.Load() || x.told
 	x.fifo.peek(func(e *expected) bool {
 		if e.kind == '!' {
-			f = e.refusal
+			f, known = e.refusal, false
 		}
 		return true
 	})
+	if known {
+		return errGone
+	}
 	if x.killed.Load() {
 		f = errShutdown
 	}
@@ -469,7 +470,7 @@ func (x *session) scrub(e *expected, body []byte) []byte {
 		case 't':
 			table = string(b)
 		case 'D', 'W':
-			hide = hide || v.schema.Names(string(b))
+			hide = hide || v.schema.Owns(string(b))
 		}
 	}) {
 		return body

@@ -13,6 +13,8 @@ import (
 const (
 	// maxBody bounds a message that must be held in memory to be looked at; others are streamed whatever their size.
 	maxBody = 256 << 20
+	// maxLength is the longest message that PostgreSQL reads or writes (MaxAllocSize), as its length counts it.
+	maxLength = 1<<30 - 1 + 4
 	// maxEarlyBody bounds a message before authentication, as PostgreSQL does.
 	maxEarlyBody = 64 << 10
 	headSize     = 5
@@ -69,7 +71,7 @@ func (c *wire) header() (kind byte, length int, err error) {
 
 func (c *wire) parseHead() (kind byte, length int, err error) {
 	n := binary.BigEndian.Uint32(c.head[1:])
-	if n < 4 || n > 1<<31-1 {
+	if n < 4 || n > maxLength {
 		return 0, 0, errMalformed
 	}
 	return c.head[0], int(n - 4), nil
@@ -131,7 +133,7 @@ func (c *wire) forwardRun(dst *wire, kind byte) error {
 	n := 0
 	for n+headSize <= len(have) && have[n] == kind {
 		length := binary.BigEndian.Uint32(have[n+1:])
-		if length < 4 || length > 1<<31-1 {
+		if length < 4 || length > maxLength {
 			break // header says so
 		}
 		if c.trace != nil {

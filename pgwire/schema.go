@@ -285,29 +285,77 @@ func relationIDs(columns []*catalog.Column) string {
 	return "{" + strings.Join(ids, ",") + "}"
 }
 
-// dependentsQuery finds what shows the relations $1, or runs the functions $2 or operators $3, or has a column of a type in $4, transitively: views,
-// children and parents, tables with such a function in a column's or a domain's default or check.
+// dependentsQuery finds what shows one of the relations $1, or runs one of the functions $2 or operators $3, or is or has a column of one of the types $4:
+// views, children and parents, tables with such a function in a column's or a domain's default or check. It takes one step; its first column says what a row
+// is, c for a relation, which has a name, and t for a type. The relations $1 are among the rows. A recursive query would be compiled by JIT, which takes longer
+// than all its steps.
 const dependentsQuery = `
-WITH RECURSIVE reached(class, oid) AS (
-	SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, u FROM pg_catalog.unnest($1::pg_catalog.oid[]) u
-	UNION SELECT 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid, u FROM pg_catalog.unnest($2::pg_catalog.oid[]) u
-	UNION SELECT 'pg_catalog.pg_operator'::pg_catalog.regclass::pg_catalog.oid, u FROM pg_catalog.unnest($3::pg_catalog.oid[]) u
-	UNION SELECT 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid, u FROM pg_catalog.unnest($4::pg_catalog.oid[]) u
-	UNION SELECT x.class, x.oid FROM reached, LATERAL (
-		SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AS class, r.ev_class AS oid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite r ON r.oid OPERATOR(pg_catalog.=) d.objid
-		WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid AND d.refclassid OPERATOR(pg_catalog.=) reached.class AND d.refobjid OPERATOR(pg_catalog.=) reached.oid
-		UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, f.adrelid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attrdef f ON f.oid OPERATOR(pg_catalog.=) d.objid
-		WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass::pg_catalog.oid AND d.refclassid OPERATOR(pg_catalog.=) reached.class AND d.refobjid OPERATOR(pg_catalog.=) reached.oid AND reached.class OPERATOR(pg_catalog.<>) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
-		UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid, d.objid FROM pg_catalog.pg_depend d
-		WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid AND d.refclassid OPERATOR(pg_catalog.=) reached.class AND d.refobjid OPERATOR(pg_catalog.=) reached.oid AND reached.class OPERATOR(pg_catalog.<>) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
-		UNION ALL SELECT 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid, k.contypid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_constraint k ON k.oid OPERATOR(pg_catalog.=) d.objid
-		WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass::pg_catalog.oid AND d.refclassid OPERATOR(pg_catalog.=) reached.class AND d.refobjid OPERATOR(pg_catalog.=) reached.oid AND reached.class OPERATOR(pg_catalog.<>) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AND k.contypid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
-		UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, d.objid FROM pg_catalog.pg_depend d
-		WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AND d.refclassid OPERATOR(pg_catalog.=) reached.class AND d.refobjid OPERATOR(pg_catalog.=) reached.oid AND reached.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid
-		UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) reached.oid AND reached.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid
-		UNION ALL SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid, i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid OPERATOR(pg_catalog.=) reached.oid AND reached.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid) x)
-SELECT c.oid, c.relname, n.nspname FROM reached JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) reached.oid JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
-WHERE reached.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid`
+SELECT x.kind, x.oid, c.relname, n.nspname FROM (
+	SELECT 'c' AS kind, u AS oid FROM pg_catalog.unnest($1::pg_catalog.oid[]) u
+	UNION ALL SELECT 'c', r.ev_class FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_rewrite r ON r.oid OPERATOR(pg_catalog.=) d.objid
+	WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_rewrite'::pg_catalog.regclass::pg_catalog.oid AND ` + refersTo + `
+	UNION ALL SELECT 'c', f.adrelid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_attrdef f ON f.oid OPERATOR(pg_catalog.=) d.objid
+	WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_attrdef'::pg_catalog.regclass::pg_catalog.oid AND ` + refersToCode + `
+	UNION ALL SELECT 't', d.objid FROM pg_catalog.pg_depend d
+	WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid AND ` + refersToCode + `
+	UNION ALL SELECT 't', k.contypid FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_constraint k ON k.oid OPERATOR(pg_catalog.=) d.objid
+	WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_constraint'::pg_catalog.regclass::pg_catalog.oid AND ` + refersToCode + ` AND k.contypid OPERATOR(pg_catalog.<>) 0::pg_catalog.oid
+	UNION ALL SELECT 'c', d.objid FROM pg_catalog.pg_depend d
+	WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AND ` + refersToType + `
+	UNION ALL SELECT 'c', i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.oid[])
+	UNION ALL SELECT 'c', i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.oid[])) x
+LEFT JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) x.oid AND x.kind OPERATOR(pg_catalog.=) 'c' LEFT JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace`
+
+// What a row of pg_depend refers to.
+const (
+	refersToType = `d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_type'::pg_catalog.regclass::pg_catalog.oid AND d.refobjid OPERATOR(pg_catalog.=) ANY ($4::pg_catalog.oid[])`
+	refersToCode = `(d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass::pg_catalog.oid AND d.refobjid OPERATOR(pg_catalog.=) ANY ($2::pg_catalog.oid[])
+	OR d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_operator'::pg_catalog.regclass::pg_catalog.oid AND d.refobjid OPERATOR(pg_catalog.=) ANY ($3::pg_catalog.oid[])
+	OR ` + refersToType + `)`
+	refersTo = `(d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid AND d.refobjid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.oid[])
+	OR ` + refersToCode + `)`
+)
+
+// dependents are what reaches something protected, as far as it is known.
+type dependents struct {
+	known map[string]bool     // kind and OID
+	next  map[string][]string // OIDs whose dependents have not been asked for, by kind: c relations, p functions, o operators, t types
+	rows  [][][]byte          // the relations: OID, name, schema
+}
+
+// add notes that an object is to be asked about, and tells whether it is new.
+func (d *dependents) add(kind, oid string) bool {
+	if d.known[kind+oid] {
+		return false
+	}
+	d.known[kind+oid] = true
+	d.next[kind] = append(d.next[kind], oid)
+	return true
+}
+
+// follow asks until nothing new is found, and tells whether relations were.
+func (d *dependents) follow(ctx context.Context, query querier) (found bool, err error) {
+	shown := map[string]bool{}
+	for _, r := range d.rows {
+		shown[string(r[0])] = true
+	}
+	for len(d.next) > 0 {
+		array := func(kind string) string { return "{" + strings.Join(d.next[kind], ",") + "}" }
+		rows, err := query(ctx, dependentsQuery, array("c"), array("p"), array("o"), array("t"))
+		if err != nil {
+			return false, err
+		}
+		clear(d.next)
+		for _, r := range rows {
+			d.add(string(r[0]), string(r[1]))
+			if string(r[0]) == "c" && r[2] != nil && r[3] != nil && !shown[string(r[1])] {
+				shown[string(r[1])], found = true, true
+				d.rows = append(d.rows, r[1:])
+			}
+		}
+	}
+	return found, nil
+}
 
 // partnersQuery lists the tables on either end of the foreign keys of the relations $1. The error of a violation names the one and may show the other's key.
 const partnersQuery = `
@@ -335,39 +383,35 @@ func load(ctx context.Context, query querier, snap *catalog.Snapshot, name strin
 		tables = append(tables, c.Table)
 	}
 	// A view may show an unsafe function, and a function may read such a view: until nothing new is found.
+	reached := dependents{known: map[string]bool{}, next: map[string][]string{}}
+	for _, c := range snap.Columns(name) {
+		reached.add("c", strconv.FormatUint(uint64(c.RelID), 10))
+	}
 	relations := tables
-	var dependents [][][]byte
-	for found := -1; found != len(dependents); {
-		found = len(dependents)
+	for found := true; found; {
 		s := sql.NewSchema(relations, functions)
-		unsafe := map[sql.Kind][]string{}
 		for i, f := range functions {
 			if s.Unsafe(f.Name) != "" {
-				unsafe[f.Kind] = append(unsafe[f.Kind], string(rows[i][0]))
+				reached.add(map[sql.Kind]string{sql.Routine: "p", sql.Operator: "o", sql.Cast: "t"}[f.Kind], string(rows[i][0]))
 			}
 		}
-		array := func(k sql.Kind) string { return "{" + strings.Join(unsafe[k], ",") + "}" }
-		dependents, err = query(ctx, dependentsQuery, relationIDs(snap.Columns(name)), array(sql.Routine), array(sql.Operator), array(sql.Cast))
-		if err != nil {
+		if found, err = reached.follow(ctx, query); err != nil {
 			return nil, err
 		}
 		relations = slices.Clone(tables)
-		for _, d := range dependents {
+		for _, d := range reached.rows {
 			relations = append(relations, string(d[1]))
 		}
-		if found == 0 && len(dependents) == 0 {
-			break
-		}
 	}
-	reached := []string{}
-	for _, d := range dependents {
-		reached = append(reached, string(d[0]))
+	ids := make([]string, len(reached.rows))
+	for i, d := range reached.rows {
+		ids[i] = string(d[0])
 	}
-	partners, err := query(ctx, partnersQuery, "{"+strings.Join(reached, ",")+"}")
+	partners, err := query(ctx, partnersQuery, "{"+strings.Join(ids, ",")+"}")
 	if err != nil {
 		return nil, err
 	}
-	return newView(snap, name, relations, functions, dependents, partners), nil
+	return newView(snap, name, relations, functions, reached.rows, partners), nil
 }
 
 // function reads a row of functionsQuery.

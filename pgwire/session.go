@@ -191,6 +191,8 @@ func (x *session) upEnded(err error) {
 	if !x.cleanEnd.Load() && !errors.Is(err, io.EOF) {
 		x.server.conn.Close()
 		x.down.kick()
+	} else if errors.Is(err, errMalformed) { // the server says so, and ends the connection
+		x.server.w.Flush()
 	} else { // the server finishes what it was sent, as it would for the client itself
 		if !x.cleanEnd.Swap(true) {
 			x.server.send('X', nil)

@@ -55,7 +55,7 @@ func (x *session) messages() error {
 			return nil
 		}
 		if have[0] == 'd' && !x.skipping { // CopyData may be of any size
-			if length := binary.BigEndian.Uint32(have[1:]); length >= 4 && length < 1<<31 {
+			if length := binary.BigEndian.Uint32(have[1:]); length >= 4 && length <= maxLength {
 				if x.up.inline && x.fifo.crowded() {
 					return errAway
 				}
@@ -69,7 +69,7 @@ func (x *session) messages() error {
 		if x.up.inline && (x.fifo.crowded() || c.large()) {
 			return errAway
 		}
-		if !c.whole() {
+		if !c.whole() && (x.skipping || strings.IndexByte(clientMessages, have[0]) >= 0) {
 			if x.up.inline {
 				return nil
 			}
@@ -79,6 +79,9 @@ func (x *session) messages() error {
 		}
 		mark := c.r.from
 		kind, n, err := c.header()
+		if errors.Is(err, errMalformed) {
+			return x.nonsense()
+		}
 		if err != nil {
 			return err
 		}
@@ -99,10 +102,16 @@ func (x *session) messages() error {
 	}
 }
 
+// clientMessages are the types of what a client may send; what else comes is not waited for.
+const clientMessages = "QPBDECSHFdcfX"
+
 // message handles one message of the client.
 func (x *session) message(kind byte, n int) error {
 	if x.skipping && kind != 'S' && kind != 'X' {
 		return x.client.skip(n)
+	}
+	if strings.IndexByte(clientMessages, kind) < 0 {
+		return x.nonsense()
 	}
 	body, err := x.client.take(kind, n, maxBody)
 	if err != nil {
@@ -131,11 +140,19 @@ func (x *session) message(kind byte, n int) error {
 		return x.server.send(kind, body)
 	case 'F':
 		return x.functionCall(body)
-	case 'c', 'f':
+	default: // c, f
 		x.fifo.push(&expected{kind: 'd'})
 		return x.server.send(kind, body)
 	}
-	return x.fail(&failure{code: "08P01", message: "invalid frontend message type"})
+}
+
+// nonsense passes on the header of what is no message. The server answers that it is none, behind the replies it owes, and ends the connection.
+func (x *session) nonsense() error {
+	x.cleanEnd.Store(true)
+	if _, err := x.server.w.Write(x.client.head[:]); err != nil {
+		return err
+	}
+	return errMalformed
 }
 
 // pass notes what is expected and sends the message.
@@ -152,11 +169,8 @@ func (x *session) pass(e *expected, body []byte) error {
 // fail ends the session with an error that the client sees after everything already answered.
 func (x *session) fail(err error) error {
 	f := failureOf(err)
-	x.server.w.Flush()
 	x.fifo.push(&expected{kind: '!', refusal: f.fatal()})
-	x.server.conn.Close() // downstream finds the entry when the server's replies end
-	x.down.kick()
-	return err
+	return io.EOF // the server's replies end as after Terminate, where downstream finds the entry
 }
 
 // unparsable is sent in the place of a refused message, so that the server raises an error where it stands.
@@ -282,10 +296,12 @@ func (x *session) movedUnderPrepare(v *view, text string) error {
 		return &failure{code: "0A000", message: "EXECUTE is not supported in a session that has prepared a protected statement by the protocol: it could run that one", hint: "Run it by Bind and Execute messages, as drivers do, or in another session."}
 	}
 	if x.prepared != nil && x.prepared.columns != v.columns && sql.Prepares(text) {
-		return &failure{code: "0A000", message: "what is protected has changed since the session's first PREPARE", hint: "DEALLOCATE ALL, and prepare the statements again."}
+		return errMoved
 	}
 	return nil
 }
+
+var errMoved = &failure{code: "0A000", message: "what is protected has changed since the session's first PREPARE", hint: "DEALLOCATE ALL, and prepare the statements again."}
 
 func (x *session) fill(v *view, val *sql.Value) (string, error) {
 	if val.Param > 0 {
@@ -448,7 +464,7 @@ func (x *session) bind(body []byte) error {
 }
 
 // statement finds the statement that a Bind names, and analyzes it again where the database or the catalog has changed since.
-// It gives nil for one that was not prepared by the protocol, in a database where nothing is protected.
+// It gives nil for one that was not prepared by the protocol in a database where nothing is protected, and in another one that stands for it.
 func (x *session) statement(name string) (*statement, error) {
 	st, sure := x.statements.find(name)
 	if !sure && x.up.inline {
@@ -478,14 +494,24 @@ func (x *session) statement(name string) (*statement, error) {
 		}
 		return nil, err
 	}
+	if st != nil {
+		there, err := x.stillThere(st)
+		if err != nil {
+			return nil, err
+		}
+		if !there {
+			st = nil
+		}
+	}
 	if st == nil {
 		if v.schema.Empty() {
 			return nil, nil
 		}
-		return nil, &failure{code: "26000", message: "prepared statement " + strconv.Quote(name) + " does not exist, or was not made by a Parse message", hint: "Run a statement of SQL's PREPARE by EXECUTE."}
-	}
-	if err := x.stillThere(st); err != nil {
-		return nil, err
+		// The server knows none of that name either, or one of SQL's PREPARE, which was analyzed then: it says what rows that will send.
+		if x.prepared != nil && x.prepared.columns != v.columns {
+			return nil, errMoved
+		}
+		return &statement{name: name, view: v, plan: &sql.Plan{Statements: 1}, flagged: true}, nil
 	}
 	if v == st.view && (st.plan == nil || !st.plan.Unpinned) {
 		return st, nil
@@ -507,19 +533,20 @@ func (x *session) statement(name string) (*statement, error) {
 	return fresh, nil
 }
 
-// stillThere makes sure that the server takes the name for the same statement, where SQL may have dropped that one and made another.
-func (x *session) stillThere(st *statement) error {
+// stillThere makes sure that the server does not take the name for another statement, where SQL may have dropped that one and made another. It says false
+// where the server has none of that name.
+func (x *session) stillThere(st *statement) (bool, error) {
 	if !x.forgets || st.name == "" {
-		return nil
+		return true, nil
 	}
-	rows, err := x.query(x.ctx, "SELECT statement FROM pg_catalog.pg_prepared_statements WHERE name OPERATOR(pg_catalog.=) $1 AND NOT from_sql", st.name)
-	if err != nil {
-		return err
+	rows, err := x.query(x.ctx, "SELECT from_sql FROM pg_catalog.pg_prepared_statements WHERE name OPERATOR(pg_catalog.=) $1", st.name)
+	if err != nil || len(rows) == 0 {
+		return false, err
 	}
-	if len(rows) != 1 {
-		return &failure{code: "26000", message: "prepared statement " + strconv.Quote(st.name) + " does not exist"}
+	if len(rows) != 1 || len(rows[0]) != 1 || string(rows[0][0]) != "f" {
+		return false, &failure{code: "26000", message: "prepared statement " + strconv.Quote(st.name) + " is one of SQL's by now", hint: "Run it by EXECUTE."}
 	}
-	return nil
+	return true, nil
 }
 
 // bindValues rewrites the parameters of a Bind that the plan changes. c stands after the names.

@@ -29,7 +29,7 @@ func Analyze(r Request) (*Plan, error) {
 	if err != nil {
 		return nil, unparsable(r.Text, err)
 	}
-	a := &analysis{Request: r, tokens: tokens, plan: &Plan{Params: map[int][]Step{}, Statements: len(tree.Stmts), ReadOnly: true}, plain: map[int]bool{}}
+	a := &analysis{Request: r, tokens: tokens, plan: &Plan{Params: map[int][]Step{}, Statements: len(tree.Stmts), ReadOnly: true}, plain: map[int]bool{}, made: map[string]string{}}
 	if err := a.resolve(tree); err != nil {
 		return nil, err
 	}
@@ -37,7 +37,7 @@ func Analyze(r Request) (*Plan, error) {
 		if err := a.statement(raw.Stmt); err != nil {
 			return nil, a.place(err)
 		}
-		if a.touched || i > 0 && a.mentions(raw) {
+		if a.touched || i > 0 && a.names(raw) {
 			if err := a.settled(tree.Stmts[:i]); err != nil {
 				return nil, err
 			}
@@ -55,8 +55,10 @@ type analysis struct {
 	tokens    []token
 	plan      *Plan
 	relations map[Name]*Relation
-	plain     map[int]bool // parameters that are used as they stand
-	touched   bool         // a protected relation or a function of ours was met
+	plain     map[int]bool      // parameters that are used as they stand
+	made      map[string]string // functions, operators and types that the text makes and that reach something protected, and why
+	defining  bool              // code is looked at that does not run now
+	touched   bool              // a protected relation or a function of ours was met
 }
 
 // unparsable answers a text that the grammar does not know. The grammar's own message quotes the text, so only its position is kept.
@@ -134,13 +136,13 @@ func (a *analysis) resolve(tree *pg.ParseResult) error {
 	return nil
 }
 
-// mentions tells whether the statement itself mentions something protected.
-func (a *analysis) mentions(raw *pg.RawStmt) bool {
+// names tells whether the statement itself names a relation that is protected or shows one.
+func (a *analysis) names(raw *pg.RawStmt) bool {
 	start, end := int(raw.StmtLocation), int(raw.StmtLocation+raw.StmtLen)
 	if raw.StmtLen == 0 || end > len(a.Text) || start > end {
 		end = len(a.Text)
 	}
-	return a.Schema.Mentions(a.Text[start:end])
+	return a.Schema.Owns(a.Text[start:end])
 }
 
 // settled refuses a text in which an earlier statement could change what the names of a later, protected one mean: names are

@@ -174,7 +174,11 @@ func (a *analysis) notation(ref *pg.ColumnRef, c column) error {
 
 // unsafe refuses what reaches protected columns without naming them.
 func (a *analysis) unsafe(name string, at int32) error {
-	if why := a.Schema.Unsafe(name); why != "" && a.Views {
+	why := a.Schema.Unsafe(name)
+	if why == "" {
+		why = a.made[name]
+	}
+	if why != "" && a.Views && !a.defining {
 		return refuseAt(at, refuse("Use it from a role that sees tokens only, or run its statements yourself.",
 			"%q is not supported for a role that may reveal or mask: %s", name, why))
 	}

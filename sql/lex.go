@@ -2,7 +2,9 @@ package sql
 
 import (
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -220,6 +222,74 @@ func nextWord(text string, i int, buf []byte) (w []byte, next int) {
 		}
 	}
 	return w, i
+}
+
+// escaped calls is with every reading of what stands in U&"…" in text, an identifier in which almost any character may be the one that escapes
+// (UESCAPE comes behind it), and tells whether one call said true, or half of a surrogate pair was read. What holds no escape is not among
+// the readings: it stands in the text as it is.
+func escaped(text string, is func(name string) bool) bool {
+	for i := 0; i+2 < len(text); i++ {
+		if text[i]|0x20 != 'u' || text[i+1] != '&' || text[i+2] != '"' {
+			continue
+		}
+		name := text[i+3 : max(i+3, endQuote(text, i+3, '"', false)-1)]
+		var tried [256]bool
+		for j := range len(name) {
+			c := name[j]
+			if tried[c] || escapeLength(name[j:]) == 0 {
+				continue
+			}
+			tried[c] = true
+			if read, ok := unescape(name, c); !ok || is(read) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// escapeLength is the length of the escape that s begins with if its first byte is what escapes: that byte twice, or it and 4 hexadecimal digits, or it,
+// + and 6. 0: none.
+func escapeLength(s string) int {
+	n, digits := 5, 4
+	switch at(s, 1) {
+	case s[0]:
+		return 2
+	case '+':
+		n, digits = 8, 6
+	}
+	if len(s) < n {
+		return 0
+	}
+	for _, c := range []byte(s[n-digits : n]) {
+		if !isDigit(c) && (c|0x20 < 'a' || c|0x20 > 'f') {
+			return 0
+		}
+	}
+	return n
+}
+
+// unescape reads a name in which c begins an escape; ok is false where half of a surrogate pair is in it.
+func unescape(name string, c byte) (read string, ok bool) {
+	var b strings.Builder
+	for i := 0; i < len(name); {
+		n := escapeLength(name[i:])
+		if name[i] != c || n == 0 {
+			n = 1
+		}
+		if n < 5 { // as it stands, or twice for once
+			b.WriteByte(name[i])
+			i += n
+			continue
+		}
+		r, _ := strconv.ParseUint(strings.TrimPrefix(name[i+1:i+n], "+"), 16, 32)
+		if utf16.IsSurrogate(rune(r)) {
+			return "", false
+		}
+		b.WriteRune(rune(r))
+		i += n
+	}
+	return b.String(), true
 }
 
 // mentions tells whether one of the words stands in text.

@@ -85,12 +85,15 @@ func TestMentionsAllocatesNothing(t *testing.T) {
 
 func TestMentionsSeesNamesInAnyDress(t *testing.T) {
 	s := NewSchema([]string{"Customers", `two words`, "naïve"}, nil)
-	for _, text := range []string{`select * from CUSTOMERS`, `"Customers"`, `do $$ customers $$`, `'customers'`, `--customers`, `u&"\0063"`, `"two words"`, `"naïve"`, `a.customers.b`, "DETOKENIZE(1,2)"} {
+	for _, text := range []string{`select * from CUSTOMERS`, `"Customers"`, `do $$ customers $$`, `'customers'`, `--customers`, `u&"\0063ustomers"`, `select U&"cust*006fmers" UESCAPE '*'`, `U&"custoomers" UESCAPE 'o'`, `U&"a""\+000063ustomers"`,
+		`U&"\\\0063ustomers"`, `U&"\D83D\DE00"`, `"two words"`, `"naïve"`, `a.customers.b`, "DETOKENIZE(1,2)",
+		"execute p", "explain execute function(1)", "create table t as execute function with data", "execute on_hold", "do $$ $$"} {
 		if !s.Mentions(text) {
 			t.Errorf("%s is not seen", text)
 		}
 	}
-	for _, text := range []string{"select 1", "customers2", "xcustomers", "select two"} {
+	for _, text := range []string{"select 1", "customers2", "xcustomers", "select two", `select U&'d\0061t' as U&"d!0061t" UESCAPE '!'`, `U&"\0063ustomer"`, `U&"\\0063ustomers"`,
+		"create trigger t before insert on a for each row execute function f()", "grant execute\non function f to public"} {
 		if s.Mentions(text) {
 			t.Errorf("%s is seen", text)
 		}

@@ -31,7 +31,9 @@ const (
 // Schema is the set of names through which a text could reach a protected column. It is immutable.
 type Schema struct {
 	hits     map[string]struct{} // words in ASCII lower case
+	owned    map[string]struct{} // those of relations and of the functions that the front-end provides
 	always   bool                // something that has no word in it: every text is looked at
+	all      bool                // a relation is such a thing
 	nonASCII bool                // a hit is spelled differently in another encoding
 	unsafe   map[string]string   // function, operator or type, exact -> why
 	routines map[string]struct{} // names of functions that are not PostgreSQL's own
@@ -63,11 +65,14 @@ func NewSchema(relations []string, functions []Function) *Schema {
 	s := &Schema{hits: map[string]struct{}{}, unsafe: map[string]string{}, routines: map[string]struct{}{}, empty: len(relations) == 0}
 	s.add(tokenizeName)
 	s.add(detokenizeName)
+	if !s.empty {
+		for _, name := range append(relations, statistics...) {
+			s.add(name)
+		}
+	}
+	s.owned, s.all = maps.Clone(s.hits), s.always
 	if s.empty {
 		return s
-	}
-	for _, name := range append(relations, statistics...) {
-		s.add(name)
 	}
 	for _, name := range dynamic {
 		s.mark(Function{Name: name}, "it runs SQL that cannot be seen here")
@@ -86,9 +91,10 @@ func NewSchema(relations []string, functions []Function) *Schema {
 
 // Union is the set of what either holds.
 func (s *Schema) Union(o *Schema) *Schema {
-	u := &Schema{hits: maps.Clone(s.hits), unsafe: maps.Clone(s.unsafe), routines: maps.Clone(s.routines), always: s.always || o.always,
+	u := &Schema{hits: maps.Clone(s.hits), owned: maps.Clone(s.owned), unsafe: maps.Clone(s.unsafe), routines: maps.Clone(s.routines), always: s.always || o.always, all: s.all || o.all,
 		nonASCII: s.nonASCII || o.nonASCII, equals: s.equals || o.equals, empty: s.empty && o.empty}
 	maps.Copy(u.hits, o.hits)
+	maps.Copy(u.owned, o.owned)
 	maps.Copy(u.unsafe, o.unsafe)
 	maps.Copy(u.routines, o.routines)
 	return u
@@ -154,25 +160,27 @@ func (s *Schema) add(name string) {
 }
 
 // Mentions tells whether text must be analyzed. It looks at words wherever they stand, strings and comments included, and errs on
-// the side of true. It allocates nothing.
-func (s *Schema) Mentions(text string) bool { return s.scan(text, !s.empty) }
+// the side of true. It allocates nothing but for names spelled in Unicode escapes.
+func (s *Schema) Mentions(text string) bool { return s.scan(text, s.hits, s.always, !s.empty) }
 
 // Names is Mentions for names alone.
-func (s *Schema) Names(text string) bool { return s.scan(text, false) }
+func (s *Schema) Names(text string) bool { return s.scan(text, s.hits, s.always, false) }
 
-// scan looks for names, and if code is set for statements that run code which names what it likes: DO, EXECUTE.
-func (s *Schema) scan(text string, code bool) bool {
-	// U&"..." can spell any name in escapes.
-	if s.always || strings.Contains(text, `U&"`) || strings.Contains(text, `u&"`) {
+// Owns is Names without functions, operators and types that only reach something protected.
+func (s *Schema) Owns(text string) bool { return s.scan(text, s.owned, s.all, false) }
+
+// scan looks for hits, and if code is set for statements that run code which names what it likes: DO, EXECUTE.
+func (s *Schema) scan(text string, hits map[string]struct{}, always, code bool) bool {
+	if always || escaped(text, func(name string) bool { return s.scan(name, hits, false, false) }) {
 		return true
 	}
 	var buf [maxName + 1]byte
 	looked := false
 	for w, i := nextWord(text, 0, buf[:]); len(w) > 0; w, i = nextWord(text, i, buf[:]) {
-		if _, hit := s.hits[string(w)]; hit {
+		if _, hit := hits[string(w)]; hit {
 			return true
 		}
-		if code && string(w) == "execute" {
+		if code && string(w) == "execute" && !executesFunction(text[i:]) {
 			return true
 		}
 		if code && string(w) == "do" && !looked { // once: ON CONFLICT DO is no DO
@@ -182,6 +190,27 @@ func (s *Schema) scan(text string, code bool) bool {
 		}
 	}
 	return false
+}
+
+// executesFunction tells whether the EXECUTE before rest is that of CREATE TRIGGER or of GRANT, which runs nothing. A prepared statement may be called
+// function, but no name follows that.
+func executesFunction(rest string) bool {
+	first, rest := adjacentWord(rest)
+	if first == "function" || first == "procedure" {
+		second, _ := adjacentWord(rest)
+		return second != "" && second != "with" && second != "into"
+	}
+	return first == "on"
+}
+
+// adjacentWord gives the word that text begins with, in lower case, and what follows it; nothing but white space may come before it.
+func adjacentWord(text string) (w, rest string) {
+	text = strings.TrimLeft(text, " \t\r\n")
+	if text == "" || !isWordStart(text[0]) && text[0] != '"' {
+		return "", ""
+	}
+	word, i := nextWord(text, 0, nil)
+	return string(word), text[i:]
 }
 
 // Foreign tells whether names of the set are spelled differently in other encodings than UTF-8.

@@ -19,6 +19,13 @@ func (a *analysis) utility(n *pg.Node) error {
 		*pg.Node_CreateRoleStmt, *pg.Node_AlterRoleStmt, *pg.Node_AlterRoleSetStmt, *pg.Node_DropRoleStmt, *pg.Node_CreatedbStmt, *pg.Node_DropdbStmt,
 		*pg.Node_CreateSeqStmt, *pg.Node_CreateEnumStmt:
 		return nil // no value passes through these
+	case *pg.Node_RefreshMatViewStmt:
+		return nil // from tokens to tokens
+	case *pg.Node_IndexStmt:
+		if plainIndex(s.IndexStmt) {
+			return nil
+		}
+		return a.anyName(n, "this statement")
 	case *pg.Node_CreateStmt:
 		return a.createTable(s.CreateStmt)
 	case *pg.Node_ExecuteStmt:
@@ -28,13 +35,17 @@ func (a *analysis) utility(n *pg.Node) error {
 	case *pg.Node_MergeStmt:
 		return a.anyName(n, "MERGE")
 	case *pg.Node_DoStmt:
-		return a.body(n, "DO", true)
+		return a.do(n)
 	case *pg.Node_CreateFunctionStmt:
-		return a.body(n, "CREATE FUNCTION", false)
-	case *pg.Node_DefineStmt, *pg.Node_CreateCastStmt, *pg.Node_CreateTrigStmt, *pg.Node_CreateEventTrigStmt:
-		return a.body(n, "this statement", false) // an operator, aggregate, cast or trigger runs a function
+		return a.define(n, "CREATE FUNCTION", s.CreateFunctionStmt.Funcname)
+	case *pg.Node_DefineStmt:
+		return a.define(n, "this statement", s.DefineStmt.Defnames) // an operator or aggregate runs a function
+	case *pg.Node_CreateCastStmt:
+		return a.define(n, "this statement", append(s.CreateCastStmt.Sourcetype.GetNames(), s.CreateCastStmt.Targettype.GetNames()...))
+	case *pg.Node_CreateTrigStmt, *pg.Node_CreateEventTrigStmt:
+		return a.define(n, "this statement", nil)
 	case *pg.Node_CreateForeignTableStmt:
-		return a.body(n, "CREATE FOREIGN TABLE", false) // its options name a table
+		return a.define(n, "CREATE FOREIGN TABLE", nil) // its options name a table
 	case *pg.Node_ImportForeignSchemaStmt:
 		if a.Views {
 			return refuse("Import it from a role that sees tokens only.", "IMPORT FOREIGN SCHEMA is not supported for a role that may reveal or mask: it may show a protected relation")
@@ -105,11 +116,11 @@ func (a *analysis) anyName(n *pg.Node, what string) error {
 	return err
 }
 
-// anyText refuses a statement in which a string mentions something protected: code that runs later, or names that are kept as strings.
-func (a *analysis) anyText(n *pg.Node, what string) error {
+// anyText refuses a statement in which a string is one of names: code that runs later, or names that are kept as strings.
+func (a *analysis) anyText(n *pg.Node, what string, names func(string) bool) error {
 	var err error
 	visit(n.ProtoReflect(), func(m any) bool {
-		if s, ok := m.(*pg.String); ok && a.Schema.Names(s.Sval) {
+		if s, ok := m.(*pg.String); ok && names(s.Sval) {
 			err = refuse("Connect to the backing database directly, where the columns hold tokens.",
 				"something protected is named by %s, which is not supported yet", what)
 		}
@@ -118,21 +129,62 @@ func (a *analysis) anyText(n *pg.Node, what string) error {
 	return err
 }
 
-// body refuses code that names something protected; run says that it runs now, so that it must not run SQL we cannot see.
-func (a *analysis) body(n *pg.Node, what string, run bool) error {
+// define allows to make an object that runs code, unless the code names something protected. What only reaches it is known for that when it is used:
+// here to the statements behind it in the text, by the schema to those that come later.
+func (a *analysis) define(n *pg.Node, what string, names []*pg.Node) error {
+	a.defining = true
+	defer func() { a.defining = false }()
 	if err := a.anyName(n, what); err != nil {
 		return err
 	}
-	if err := a.anyText(n, what); err != nil {
+	if err := a.anyText(n, what, a.Schema.Owns); err != nil {
 		return err
 	}
-	if !run || !a.Views {
-		return nil
+	f := code(n)
+	why := a.Schema.reaches(f)
+	for name, reason := range a.made {
+		if why == "" && mentions(f.Source, strings.ToLower(name)) {
+			why = reason
+		}
 	}
-	var err error
+	for _, name := range names {
+		if why != "" {
+			a.made[name.GetString_().GetSval()] = why
+		}
+	}
+	return nil
+}
+
+// code is the function that n makes, or the operator or the like in the shape of one. Its body is all the strings of n.
+func code(n *pg.Node) Function {
+	f := Function{Language: "sql"}
 	visit(n.ProtoReflect(), func(m any) bool {
-		if s, ok := m.(*pg.String); ok && mentions(s.Sval, "execute", "fetch") {
-			err = refuse("Send its statements one by one.", "%s with dynamic SQL or FETCH is not supported for a role that may reveal or mask", what)
+		switch x := m.(type) {
+		case *pg.String:
+			f.Source += x.Sval + " "
+		case *pg.DefElem:
+			if x.Defname == "language" {
+				f.Language = strings.ToLower(x.Arg.GetString_().GetSval())
+			}
+		}
+		return true
+	})
+	f.System = f.Language == "c" || f.Language == "internal"
+	return f
+}
+
+// do refuses code that runs now, where it names something protected or, for a role that may reveal or mask, runs SQL that cannot be seen.
+func (a *analysis) do(n *pg.Node) error {
+	if err := a.anyName(n, "DO"); err != nil {
+		return err
+	}
+	if !a.Views {
+		return a.anyText(n, "DO", a.Schema.Owns)
+	}
+	err := a.anyText(n, "DO", a.Schema.Names)
+	visit(n.ProtoReflect(), func(m any) bool {
+		if s, ok := m.(*pg.String); ok && err == nil && mentions(s.Sval, "execute", "fetch") {
+			err = refuse("Send its statements one by one.", "DO with dynamic SQL or FETCH is not supported for a role that may reveal or mask")
 		}
 		return err == nil
 	})
@@ -201,10 +253,15 @@ func (a *analysis) anyHit(n *pg.Node, what string) error {
 	return err
 }
 
-// drop refuses to drop a protected relation or one that shows it.
+// plainIndex tells whether an index is of columns alone: no constant is kept in it.
+func plainIndex(s *pg.IndexStmt) bool {
+	return s.WhereClause == nil && !slices.ContainsFunc(s.IndexParams, func(n *pg.Node) bool { return n.GetIndexElem().GetExpr() != nil })
+}
+
+// drop refuses to drop a protected relation.
 func (a *analysis) drop(s *pg.DropStmt) error {
 	for _, name := range dropped(s) {
-		if rel := a.relations[name]; rel != nil && (rel.Reaches || rel.protected()) {
+		if rel := a.relations[name]; rel != nil && rel.protected() {
 			return a.refuseRelation(rel, "is named by DROP, which is not supported yet")
 		}
 	}
