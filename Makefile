@@ -30,6 +30,12 @@ bench: ## run the benchmarks
 bench-engine: ## measure the engine in units of AES; PGVEIL_LONG=1 filters ten million lines instead of 200,000
 	@script/bench-engine
 
+bench-guard: ## measure what the default guards add to COPY of a million rows
+	@script/bench-guard
+
+bench-wire: ## measure the front-end against PgBouncer and no proxy; PGVEIL_LONG=1 takes longer, PGVEIL_BENCH_ONLY=cpu,stream measures parts
+	@script/bench-wire
+
 test-long: ## run the long forms of the tests: a million round trips per format, and more
 	PGVEIL_LONG=1 $(GO) test -count=1 -timeout 120m ./engine/... ./cmd/pgveil
 
@@ -41,7 +47,7 @@ vet: ## go vet
 
 lint: vet ## vet, gofmt and the shell scripts' syntax
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt: $$unformatted"; exit 1; fi
-	@for f in script/* .ci/run; do bash -n $$f; done
+	@for f in script/* .ci/run drivers/psql/check; do bash -n $$f; done
 
 check: lint ## what CI runs: lint, build and all tests; a skipped test fails
 	$(GO) build ./...
@@ -53,4 +59,7 @@ demo: ## start the demonstration
 demo-check: build ## start the demonstration, use it as three roles, look for clear values at rest
 	script/demo-check
 
-.PHONY: help build static test race fuzz bench bench-engine test-long golden vet lint check demo demo-check
+drivers: ## run the driver and ORM matrix, installing what is missing; write docs/drivers.md
+	script/drivers
+
+.PHONY: help build static test race fuzz bench bench-engine bench-guard bench-wire test-long golden vet lint check demo demo-check drivers

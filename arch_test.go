@@ -111,6 +111,8 @@ func TestTheJudgeAllows(t *testing.T) {
 	problems, _, err := judge(fstest.MapFS{
 		"catalog/x.go":      {Data: []byte("package x\nimport (\n\"time\"\n\"pgveil/engine\"\n\"github.com/jackc/pgx/v5\"\n)\n")},
 		"catalog/x_test.go": {Data: []byte("package x\nimport (\n\"pgveil/keyring\"\n\"pgveil/internal/pgtest\"\n)\n")},
+		"drivers/go/go.mod": {Data: []byte("module pgveil/drivers/go\n")},
+		"drivers/go/x.go":   {Data: []byte("package x\nimport \"github.com/lib/pq\"\n")},
 		"engine/x_test.go":  {Data: []byte("package x\nimport (\n\"time\"\n\"github.com/capitalone/fpe/ff1\"\n)\n")},
 	})
 	if err != nil || len(problems) != 0 {
@@ -128,6 +130,9 @@ func judge(fsys fs.FS) (problems []string, packages int, err error) {
 		if d.IsDir() {
 			if base := d.Name(); name != "." && (strings.HasPrefix(base, ".") || base == "testdata" || base == "node_modules") {
 				return fs.SkipDir
+			}
+			if _, err := fs.Stat(fsys, path.Join(name, "go.mod")); err == nil && name != "." {
+				return fs.SkipDir // a module of its own: the product cannot import it
 			}
 			return nil
 		}

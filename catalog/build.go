@@ -33,6 +33,7 @@ func (s *Store) build(c *contents) (*Snapshot, error) {
 		snapshot: &Snapshot{
 			epoch: s.generation, catalog: c.Epoch.Value,
 			byName: map[string]*Policy{}, columns: map[string][]*Column{}, verifiers: map[string]string{},
+			clientKeys: map[string][]byte{}, sealer: s.sealer,
 			allowed: map[right]struct{}{}, mockSecret: s.sealer.MAC("scram mock secret", nil),
 		},
 	}
@@ -277,6 +278,7 @@ func (b *builder) addColumn(c candidate) {
 
 // buildRoles takes verifiers and grants, and spreads the grants over memberships.
 func (b *builder) buildRoles() {
+	iterations := map[int]int{} // roles, by their verifier's
 	infos := map[string]*RoleInfo{}
 	info := func(role string) *RoleInfo {
 		if infos[role] == nil {
@@ -288,13 +290,20 @@ func (b *builder) buildRoles() {
 		if b.judge(r, "role "+r.Name) != intact {
 			continue
 		}
-		if _, err := scram.ParseVerifier(r.Verifier); err != nil {
+		v, err := scram.ParseVerifier(r.Verifier)
+		if err != nil {
 			b.alarm("role "+r.Name, "the verifier is not one")
 			continue
 		}
+		iterations[v.Iterations]++
 		b.snapshot.verifiers[r.Name] = r.Verifier
 		info(r.Name).Login = true
+		if r.ClientKey != nil {
+			b.snapshot.clientKeys[r.Name] = r.ClientKey
+			info(r.Name).Certificate = true
+		}
 	}
+	b.snapshot.mockIterations = mostCommon(iterations)
 	var direct []right
 	for _, r := range b.Grants {
 		p := b.policies[r.PolicyID]
@@ -317,4 +326,15 @@ func (b *builder) buildRoles() {
 		b.snapshot.roleInfos = append(b.snapshot.roleInfos, *i)
 	}
 	slices.SortFunc(b.snapshot.roleInfos, func(x, y RoleInfo) int { return cmp.Compare(x.Name, y.Name) })
+}
+
+// mostCommon returns the iteration count of most roles, of several the greatest.
+func mostCommon(iterations map[int]int) int {
+	best := scram.DefaultIterations
+	for n, roles := range iterations {
+		if roles > iterations[best] || roles == iterations[best] && n > best {
+			best = n
+		}
+	}
+	return best
 }

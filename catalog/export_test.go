@@ -11,6 +11,9 @@ import (
 // SetLease shortens the lease, so that a test need not wait for it.
 func (s *Store) SetLease(d time.Duration) { s.lease = d }
 
+// MostCommon is the iteration count of unknown roles.
+var MostCommon = mostCommon
+
 // Inherited runs the membership query alone, on a server of another version.
 func Inherited(ctx context.Context, conn *pgx.Conn) (map[string]bool, error) {
 	rows, err := conn.Query(ctx, inherited(conn))

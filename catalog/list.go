@@ -47,9 +47,10 @@ type ColumnInfo struct {
 
 // RoleInfo is a role that has a verifier, a grant or both.
 type RoleInfo struct {
-	Name   string  `json:"name"`
-	Login  bool    `json:"login"` // it can log in through the front-end
-	Grants []Grant `json:"grants"`
+	Name        string  `json:"name"`
+	Login       bool    `json:"login"`       // it can log in through the front-end
+	Certificate bool    `json:"certificate"` // also by a client certificate of its name, without the password
+	Grants      []Grant `json:"grants"`
 }
 
 // Grant is an action allowed under a policy.

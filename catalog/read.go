@@ -67,8 +67,8 @@ func readControl(ctx context.Context, conn *pgx.Conn) (*contents, error) {
 		err = row.Scan(&r.ID, &r.Database, &r.Schema, &r.Table, &r.Column, &r.RelID, &r.Attnum, &r.PolicyID, &r.MAC, &at)
 		return r, at, err
 	}, &c.Columns))
-	b.Queue(`SELECT name, verifier, mac, created_at FROM pgveil.role ORDER BY name`).Query(each(c, func(row pgx.CollectableRow) (r roleRow, at time.Time, err error) {
-		err = row.Scan(&r.Name, &r.Verifier, &r.MAC, &at)
+	b.Queue(`SELECT name, verifier, client_key, mac, created_at FROM pgveil.role ORDER BY name`).Query(each(c, func(row pgx.CollectableRow) (r roleRow, at time.Time, err error) {
+		err = row.Scan(&r.Name, &r.Verifier, &r.ClientKey, &r.MAC, &at)
 		return r, at, err
 	}, &c.Roles))
 	b.Queue(`SELECT role, action, policy_id::text, mac, created_at

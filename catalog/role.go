@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,22 +30,40 @@ END $pgveil$`
 
 // AddRole gives a role a password: on the backing cluster, where it is created with LOGIN if there is none of that name
 // and is otherwise kept as it is, and as a verifier in the catalog, so that it can log in through the front-end.
-// The password itself is neither sent nor stored. Adding a role again changes its password.
+// The password itself is neither sent nor stored. Adding a role again changes its password, and takes the login by
+// certificate away.
 func (s *Store) AddRole(ctx context.Context, name string, password secret.Bytes) error {
-	if err := checkRoleName(name); err != nil {
-		return err
-	}
 	if password.Len() == 0 {
 		return invalid("give it on standard input with --password-stdin", "role %q needs a password", name)
 	}
-	v, err := scram.NewVerifier(password.Expose(), 0)
+	return s.addRole(ctx, name, password, false)
+}
+
+// AddCertificateRole is AddRole for a role that may also log in by a client certificate of its name. The ClientKey that
+// the backing cluster asks for then is kept, sealed under the root key. Without a password the role gets one that nobody knows.
+func (s *Store) AddCertificateRole(ctx context.Context, name string, password secret.Bytes) error {
+	if password.Len() == 0 {
+		password = secret.New([]byte(rand.Text()))
+	}
+	return s.addRole(ctx, name, password, true)
+}
+
+func (s *Store) addRole(ctx context.Context, name string, password secret.Bytes, certificate bool) error {
+	if err := checkRoleName(name); err != nil {
+		return err
+	}
+	keys, err := scram.NewKeys(password.Expose(), 0)
 	if err != nil {
 		return invalid("use printable characters", "the password of role %q cannot be used with SCRAM", name)
 	}
-	text := v.Exposed()
+	text := keys.Verifier.Exposed()
 	// PostgreSQL takes a malformed verifier for a password in the clear.
 	if _, err := scram.ParseVerifier(text); err != nil {
 		return fmt.Errorf("add role %q: the verifier is not well formed", name)
+	}
+	row, err := s.roleRow(name, keys, certificate)
+	if err != nil {
+		return err
 	}
 	return s.change(ctx, fmt.Sprintf("add role %q", name), func(ctx context.Context, c *change) error {
 		var own bool
@@ -60,9 +79,38 @@ func (s *Store) AddRole(ctx context.Context, name string, password secret.Bytes)
 		if _, err := c.Exec(ctx, roleSQL); err != nil {
 			return err
 		}
-		return c.storeVerifier(ctx, name, text)
+		return c.storeRole(ctx, row)
 	})
 }
+
+// EnrolRole lets a role that has a password on the backing cluster already log in through the front-end, with the keys
+// that a login there was found to need. certificate keeps the ClientKey, as AddCertificateRole does.
+func (s *Store) EnrolRole(ctx context.Context, name string, keys scram.Keys, certificate bool) error {
+	if err := checkRoleName(name); err != nil {
+		return err
+	}
+	if !keys.Match() {
+		return fmt.Errorf("enrol role %q: the keys do not belong together", name)
+	}
+	row, err := s.roleRow(name, keys, certificate)
+	if err != nil {
+		return err
+	}
+	return s.change(ctx, fmt.Sprintf("enrol role %q", name), func(ctx context.Context, c *change) error { return c.storeRole(ctx, row) })
+}
+
+// roleRow makes the row of a role, not signed yet.
+func (s *Store) roleRow(name string, keys scram.Keys, certificate bool) (r roleRow, err error) {
+	r = roleRow{Name: name, Verifier: keys.Verifier.Exposed()}
+	if certificate {
+		if r.ClientKey, err = s.sealer.Seal(clientKeyPurpose(name), keys.ClientKey.Expose()); err != nil {
+			return r, fmt.Errorf("seal the key of role %q: %w", name, err)
+		}
+	}
+	return r, nil
+}
+
+func clientKeyPurpose(role string) string { return "client key of role " + role }
 
 // ImportRole lets a role that has a password on the backing cluster already log in through the front-end. verifier is
 // what pg_authid.rolpassword holds; the role itself is not touched, so this is the way for a superuser's role, whose
@@ -79,14 +127,14 @@ func (s *Store) ImportRole(ctx context.Context, name, verifier string) error {
 		if err := c.mustExist(ctx, name); err != nil {
 			return err
 		}
-		return c.storeVerifier(ctx, name, verifier)
+		return c.storeRole(ctx, roleRow{Name: name, Verifier: verifier})
 	})
 }
 
-func (c *change) storeVerifier(ctx context.Context, name, verifier string) error {
-	r := roleRow{Name: name, Verifier: verifier}
-	_, err := c.Exec(ctx, `INSERT INTO pgveil.role (name, verifier, mac) VALUES ($1, $2, $3)
-		ON CONFLICT (name) DO UPDATE SET verifier = excluded.verifier, mac = excluded.mac`, r.Name, r.Verifier, c.sign(r))
+func (c *change) storeRole(ctx context.Context, r roleRow) error {
+	_, err := c.Exec(ctx, `INSERT INTO pgveil.role (name, verifier, client_key, mac) VALUES ($1, $2, $3, $4)
+		ON CONFLICT (name) DO UPDATE SET verifier = excluded.verifier, client_key = excluded.client_key, mac = excluded.mac`,
+		r.Name, r.Verifier, r.ClientKey, c.sign(r))
 	return err
 }
 

@@ -1,6 +1,7 @@
 package catalog_test
 
 import (
+	"bytes"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -8,6 +9,8 @@ import (
 	"pgveil/catalog"
 	"pgveil/engine"
 	"pgveil/internal/pgtest"
+	"pgveil/internal/scram"
+	"pgveil/internal/secret"
 	"pgveil/keyring"
 	"pgveil/migrations"
 )
@@ -19,6 +22,7 @@ func TestRoles(t *testing.T) {
 		testAddRoleKeepsAnExistingRoleAsItIs,
 		testBadRolesAndGrantsAreRefused,
 		testImportRoleTakesTheClustersOwnVerifier,
+		testClientKeysAreSealedAndGoWithThePassword,
 		testGrantsAreExactAndRevoked,
 		testGrantsAreInheritedAsPostgreSQLInherits,
 	)
@@ -87,6 +91,65 @@ func testImportRoleTakesTheClustersOwnVerifier(t *testing.T) {
 		t.Error("the imported verifier is not in the snapshot")
 	}
 	wantCode(t, in.ImportRole(t.Context(), "nobody-"+name, stored), catalog.CodeUnknown, "unknown role")
+}
+
+func testClientKeysAreSealedAndGoWithThePassword(t *testing.T) {
+	in := install(t)
+	name, other := "cert_"+in.database, "enrolled_"+in.database
+	in.dropRole(name)
+	must(t, in.AddCertificateRole(t.Context(), name, secret.Bytes{}))
+	s := in.snapshot()
+	key, ok, err := s.ClientKey(name)
+	if err != nil || !ok {
+		t.Fatalf("no key: %v", err)
+	}
+	text, _ := s.Verifier(name)
+	v, err := scram.ParseVerifier(text)
+	if err != nil || !(scram.Keys{ClientKey: key, Verifier: v}).Match() {
+		t.Errorf("the key is not the verifier's: %v", err)
+	}
+	var sealed []byte
+	must(t, in.super.QueryRow(t.Context(), `SELECT client_key FROM pgveil.role WHERE name = $1`, name).Scan(&sealed))
+	if bytes.Contains(sealed, key.Expose()) {
+		t.Error("the key is stored in the clear")
+	}
+	must(t, in.AddRole(t.Context(), name, password("pw")))
+	if _, ok, _ := in.snapshot().ClientKey(name); ok {
+		t.Error("the key outlived the password that it belonged to")
+	}
+	keys, err := scram.NewKeys([]byte("pw"), 5000)
+	must(t, err)
+	must(t, in.EnrolRole(t.Context(), other, keys, true))
+	if got, _ := in.snapshot().Verifier(other); got != keys.Verifier.Exposed() {
+		t.Error("the enrolled verifier is not in the snapshot")
+	}
+	keys.ClientKey = key
+	if err := in.EnrolRole(t.Context(), other, keys, true); err == nil {
+		t.Error("keys that do not belong together are stored")
+	}
+	wantCode(t, in.EnrolRole(t.Context(), "pg_monitor", keys, false), catalog.CodeInvalid, "name of a role")
+	roles, err := in.Roles(t.Context())
+	must(t, err)
+	certificates := map[string]bool{}
+	for _, r := range roles {
+		certificates[r.Name] = r.Certificate
+	}
+	if certificates[name] || !certificates[other] {
+		t.Errorf("listed: %v", certificates)
+	}
+}
+
+// TestUnknownRolesHaveTheIterationsOfMost, so that the count does not tell them apart.
+func TestUnknownRolesHaveTheIterationsOfMost(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		have map[int]int
+		want int
+	}{{nil, 4096}, {map[int]int{4096: 3, 10000: 2}, 4096}, {map[int]int{4096: 1, 10000: 2}, 10000}, {map[int]int{600: 1}, 600}, {map[int]int{600: 1, 10000: 1, 700: 1}, 10000}} {
+		if got := catalog.MostCommon(tc.have); got != tc.want {
+			t.Errorf("%v: %d, want %d", tc.have, got, tc.want)
+		}
+	}
 }
 
 func testGrantsAreExactAndRevoked(t *testing.T) {

@@ -62,13 +62,19 @@ func (r columnRow) fields() []string {
 
 type roleRow struct {
 	Name, Verifier string
+	ClientKey      []byte // sealed; nil: no login by certificate
 	MAC            []byte
 }
 
-func (r roleRow) kind() string     { return "role" }
-func (r roleRow) key() string      { return r.Name }
-func (r roleRow) seal() []byte     { return r.MAC }
-func (r roleRow) fields() []string { return []string{r.Verifier} }
+func (r roleRow) kind() string { return "role" }
+func (r roleRow) key() string  { return r.Name }
+func (r roleRow) seal() []byte { return r.MAC }
+func (r roleRow) fields() []string {
+	if r.ClientKey == nil { // as rows were signed before there were any
+		return []string{r.Verifier}
+	}
+	return []string{r.Verifier, string(r.ClientKey)}
+}
 
 type grantRow struct {
 	Role, Action, PolicyID string

@@ -3,19 +3,25 @@ package catalog
 import (
 	"cmp"
 	"slices"
+
+	"pgveil/internal/scram"
+	"pgveil/internal/secret"
 )
 
 // Snapshot is the catalog at one moment. It is immutable and safe for concurrent use; it costs no I/O.
 type Snapshot struct {
-	epoch      int64
-	catalog    int64
-	policies   []*Policy // usable ones, by name
-	byName     map[string]*Policy
-	columns    map[string][]*Column // by database
-	verifiers  map[string]string
-	mockSecret []byte
-	allowed    map[right]struct{}
-	alarms     []Alarm
+	epoch          int64
+	catalog        int64
+	policies       []*Policy // usable ones, by name
+	byName         map[string]*Policy
+	columns        map[string][]*Column // by database
+	verifiers      map[string]string
+	clientKeys     map[string][]byte // sealed
+	sealer         Sealer
+	mockSecret     []byte
+	mockIterations int
+	allowed        map[right]struct{}
+	alarms         []Alarm
 
 	// For the lists an operator asks for.
 	policyInfos []PolicyInfo
@@ -70,9 +76,23 @@ func (s *Snapshot) Verifier(role string) (string, bool) {
 	return v, ok
 }
 
-// MockSecret is the key from which the salts of unknown roles are made, so that they look like known ones.
-// The slice belongs to the snapshot.
-func (s *Snapshot) MockSecret() []byte { return s.mockSecret }
+// ClientKey returns the ClientKey that belongs to the role's verifier, if one is kept for logins by certificate.
+func (s *Snapshot) ClientKey(role string) (key secret.Bytes, ok bool, err error) {
+	sealed, ok := s.clientKeys[role]
+	if !ok {
+		return key, false, nil
+	}
+	key, err = s.sealer.Open(clientKeyPurpose(role), sealed)
+	return key, err == nil, err
+}
+
+// MockVerifier is the verifier that an unknown role is checked against, so that it looks like a known one: its salt stays the
+// same from try to try, and its iteration count is the one that most roles have. No proof matches it.
+func (s *Snapshot) MockVerifier(role string) string {
+	v := scram.MockVerifier(s.mockSecret, role)
+	v.Iterations = s.mockIterations
+	return v.Exposed()
+}
 
 // May says whether a role holds a grant, or inherits it from a role it is a member of, directly or not, as PostgreSQL
 // inherits privileges (INHERIT before version 16, WITH INHERIT from 16 on). A superuser holds the grants made to it

@@ -49,6 +49,7 @@ func TestTampering(t *testing.T) {
 		testRemovedOrAddedKeyVersions,
 		testChangedPolicyDenies,
 		testVerifierChangedBySQLIsIgnored,
+		testClientKeyMovedBySQLIsIgnored,
 		testColumnRemovedOrMovedBySQLStaysProtected,
 		testForgedColumnIsUnanswerable,
 		testChangedEpochOrAnotherRootKeyIsOneClearError,
@@ -184,6 +185,25 @@ func testVerifierChangedBySQLIsIgnored(t *testing.T) {
 	must(t, in.AddRole(t.Context(), role, password("pw")))
 	if _, ok := in.snapshot().Verifier(role); !ok {
 		t.Error("adding the role again does not mend it")
+	}
+}
+
+func testClientKeyMovedBySQLIsIgnored(t *testing.T) {
+	in := install(t)
+	role, thief := in.populate(), "thief_"+in.database
+	in.dropRole(thief)
+	must(t, in.AddCertificateRole(t.Context(), thief, password("pw")))
+	// A key of one's own beside somebody else's verifier, or with it.
+	in.exec(`UPDATE pgveil.role SET client_key = (SELECT client_key FROM pgveil.role WHERE name = $1) WHERE name = $2`, thief, role)
+	s := in.snapshot()
+	_, login := s.Verifier(role)
+	if _, ok, _ := s.ClientKey(role); ok || login {
+		t.Error("a role whose row was changed can log in")
+	}
+	in.wantAlarm(s, "role "+role)
+	in.exec(`UPDATE pgveil.role SET client_key = NULL WHERE name = $1`, thief)
+	if _, ok := in.snapshot().Verifier(thief); ok {
+		t.Error("a role whose key was taken away around pgveil can log in")
 	}
 }
 

@@ -30,7 +30,7 @@ var dateFormat = format{
 		r.versions = room(big.NewInt(tokenLastDay-tokenFirstDay+1), window)
 		r.describe("first day", strconv.FormatInt(first, 10))
 		r.describe("last day", strconv.FormatInt(last, 10))
-		r.guard = guardYears
+		r.guard = func(column string) string { return guardYears(column, "____-__-__") }
 		r.typed = func(column, sqlType string) string {
 			if sqlType != "date" {
 				return ""
@@ -42,9 +42,9 @@ var dateFormat = format{
 	},
 }
 
-// guardYears is true for what begins with a year from 3000 on: values end before.
-func guardYears(column string) string {
-	return "(" + column + ` COLLATE "C" >= '3' AND ` + column + ` COLLATE "C" < ':')`
+// guardYears is true for what has the shape of an ISO date, or of one with a time, and a year from 3000 on: values end before.
+func guardYears(column, shape string) string {
+	return "(" + begins(column, "3", ":") + " AND " + column + ` COLLATE "C" LIKE '` + shape + "')"
 }
 
 const dateWindow = 1_000_000

@@ -13,7 +13,9 @@ var emailFormat = format{
 		Description: "mail address; the domain stays, the local part is sealed",
 	},
 	masks: []string{"first-letter", "domain", "fixed"}, versions: maxVersion,
-	guard:   func(column string) string { return guardSealed(column, sealedMin, "%@%") },
+	guard: func(column string) string {
+		return guardSealed(column, "pg_catalog.split_part("+column+` COLLATE "C", '@', 1)`, sealedMin)
+	},
 	newCode: func(r resolved) code { return &email{r} },
 }
 

@@ -76,7 +76,7 @@ func stray(c byte) string {
 	case c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z':
 		return "a letter where a digit belongs"
 	case c >= '0' && c <= '9':
-		return "a digit where a letter belongs"
+		return "a digit where none may stand"
 	case c == '+' || c == '-':
 		return "a sign or hyphen where none may stand"
 	}

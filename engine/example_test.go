@@ -29,5 +29,5 @@ func Example() {
 	// 078-05-1120 ***-**-1120
 	// policy "ssn": value is not in format ssn: it is already a token
 	// policy "ssn": value is not in format ssn: a letter where a digit belongs (at byte 10)
-	// (ssn COLLATE "C" >= 'A' AND ssn COLLATE "C" < '[')
+	// (ssn OPERATOR(pg_catalog.~>=~) 'A' AND ssn OPERATOR(pg_catalog.~<~) '[' AND pg_catalog.octet_length(ssn) <= 11)
 }

@@ -142,6 +142,12 @@ func Guard(p Policy, column string) string {
 	return "false"
 }
 
+// begins is the SQL for what is not below one ASCII string and below another, byte by byte. These operators look at no
+// collation at all, and cost half of what the usual ones do under COLLATE "C".
+func begins(column, from, to string) string {
+	return column + " OPERATOR(pg_catalog.~>=~) '" + from + "' AND " + column + " OPERATOR(pg_catalog.~<~) '" + to + "'"
+}
+
 // GuardType returns the guard over a column of another type than text, as format_type() names it: integer, bigint,
 // numeric, uuid, date, timestamp without or with time zone, bytea. ok is false where the format's tokens do not fit
 // that type.

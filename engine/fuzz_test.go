@@ -109,7 +109,40 @@ func FuzzAppendPlain(f *testing.F) {
 	})
 }
 
-// FuzzAppendMask: a mask of anything shows no more than four digits, or a letter and a domain.
+// FuzzBatches: batches and what names the version give what AppendToken and AppendPlain give.
+func FuzzBatches(f *testing.F) {
+	transforms := seed(f)
+	f.Fuzz(func(t *testing.T, format uint8, value []byte) {
+		tr := transforms[int(format)%len(transforms)]
+		known := []byte(roundTrips[cases()[int(format)%len(transforms)]].values[0])
+		values := [][]byte{known, known, value, known, known}
+		tokens, ends, batchErr := tr.AppendTokens(nil, []int{0}, values, 2)
+		token, err := tr.AppendToken(nil, value, 2)
+		if err != nil {
+			if batchErr == nil || batchErr.Error() != err.Error() || len(ends) != 3 {
+				t.Fatalf("alone %v, in a batch %v behind %d", err, batchErr, len(ends)-1)
+			}
+			return
+		}
+		all := split(tokens, ends)
+		if batchErr != nil || !bytes.Equal(all[2], token) {
+			t.Fatalf("in a batch it is another token: %v", batchErr)
+		}
+		if tr.Policy().Method() == engine.OneWay {
+			return
+		}
+		back, err := tr.AppendPlain(nil, token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plains, ends, err := tr.AppendPlains(nil, []int{0}, all)
+		if at, errAt := tr.AppendPlainAt(nil, token, 2); err != nil || errAt != nil || !bytes.Equal(split(plains, ends)[2], back) || !bytes.Equal(at, back) {
+			t.Fatalf("in a batch it is another value: %v, %v", err, errAt)
+		}
+	})
+}
+
+// FuzzAppendMask: a mask of anything shows no more than four digits and half of them, or a letter and a domain.
 func FuzzAppendMask(f *testing.F) {
 	transforms := seed(f)
 	f.Fuzz(func(t *testing.T, format uint8, value []byte) {
@@ -131,16 +164,19 @@ func FuzzAppendMask(f *testing.F) {
 			}
 			return
 		}
-		digits := 0
-		for _, c := range mask {
-			if c >= '0' && c <= '9' {
-				digits++
-			}
-		}
-		if digits != 4 || len(mask) != len(value) {
+		if digits := countDigits(mask); digits != min(4, countDigits(value)/2) || len(mask) != len(value) {
 			t.Fatalf("the mask shows %d digits", digits)
 		}
 	})
+}
+
+func countDigits(s []byte) (n int) {
+	for _, c := range s {
+		if c >= '0' && c <= '9' {
+			n++
+		}
+	}
+	return n
 }
 
 // FuzzPolicy: options are refused or compile, and what compiles makes a round trip of whatever it takes for a value.

@@ -170,3 +170,65 @@ func TestGuardOfOtherTypes(t *testing.T) {
 		}
 	}
 }
+
+// TestGuardRefusesOtherSpellings: values as people write them beside the format are not let in by their looks either.
+func TestGuardRefusesOtherSpellings(t *testing.T) {
+	t.Parallel()
+	conn, err := pgx.Connect(t.Context(), pgtest.Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	for name, spellings := range map[string][]string{
+		"ssn":     {"", " 123-45-6789", "123-45-6789 ", "123-45-6789\n", "SSN 123-45-6789", "１２３-45-6789", "123 45 6789", strings.Repeat("1", 1<<20), strings.Repeat("A", 1<<20)},
+		"pan":     {"", " 4111111111111111", "4111111111111111\n", "PAN 4111111111111111", "４１１１", "4111.1111.1111.1111"},
+		"digits":  {"", " 123456", "１２３４５６", "+123456"},
+		"phone":   {"", " +12125550123", "tel:+12125550123", "+1 212 555 0123 ext 5", "+1\u00a0212", "２１２", strings.Repeat("1", 1<<20)},
+		"email":   {"", "Jane <jane@example.com>", "JANE@EXAMPLE.COM", " jane@example.com", "jäne@example.com", "T1_jane@example.com", "t1_@" + strings.Repeat("a", 60)},
+		"text":    {"", "T1_" + strings.Repeat("a", 40), " t1_" + strings.Repeat("a", 40), "t1é_" + strings.Repeat("a", 26), strings.Repeat("t", 1<<20)},
+		"iban":    {"", " DE89370400440532013000", "IBAN DE89370400440532013000", "IBAN: DE89", "de89370400440532013000", "DE89-3704-0044-0532-0130-00"},
+		"uuid":    {"", "{f81d4fae-7dec-11d0-a765-00a0c91e6bf6}", "F81D4FAE-7DEC-11D0-A765-00A0C91E6BF6", "f81d4fae7dec11d0a76500a0c91e6bf6", "urn:uuid:f81d4fae-7dec-11d0-a765-00a0c91e6bf6", " f81d4fae-7dec-11d0-a765-00a0c91e6bf6"},
+		"date":    {"", "31/12/1999", "31.12.1999", "31-12-1999", "4/7/1976", "1999-12-31 ", "infinity", "1999-12-31 BC", "44561"},
+		"second":  {"", "31/12/1999 10:00:00", "31.12.1999 10:00", "1999-12-31 10:00:00 ", "infinity", "946684800"},
+		"integer": {"", "999999999999 ", "9,999,999,999", "9999999999.99", "+999999999999", "1e12345678901", "９９９９９９９９９９９９９", "9999999999999\n", "-9999999999999"},
+	} {
+		for _, s := range spellings {
+			var passed bool
+			if err := conn.QueryRow(t.Context(), "SELECT "+engine.Guard(named(name), "c")+" FROM (SELECT $1::text AS c) s", s).Scan(&passed); err != nil || passed {
+				t.Errorf("%s: %.50q passes: %v, %v", name, s, passed, err)
+			}
+		}
+	}
+}
+
+// TestGuardUnderACollation: neither a collation nor one that finds different texts equal changes what a guard says.
+func TestGuardUnderACollation(t *testing.T) {
+	t.Parallel()
+	conn, err := pgx.Connect(t.Context(), pgtest.Database(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), "CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level1', deterministic = false)"); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range roundTrips {
+		tr, table := compile(t, name), pgx.Identifier{"loose " + name}.Sanitize()
+		if _, err := conn.Exec(t.Context(), "CREATE TABLE "+table+` (c text COLLATE loose CHECK (`+engine.Guard(tr.Policy(), "c")+"))"); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		for _, v := range c.values {
+			token, err := tr.AppendToken(nil, []byte(v), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Exec(t.Context(), "INSERT INTO "+table+" VALUES ($1), (NULL)", string(token)); err != nil {
+				t.Errorf("%s: a token is refused: %v", name, err)
+			}
+			if _, err := conn.Exec(t.Context(), "INSERT INTO "+table+" VALUES ($1)", v); err == nil {
+				t.Errorf("%s: a value of %d bytes is stored", name, len(v))
+			}
+		}
+	}
+}

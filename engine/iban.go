@@ -26,8 +26,8 @@ var ibanFormat = format{
 			r.calls = max(r.calls, expected(c.size))
 		}
 		r.guard = func(column string) string {
-			c := "pg_catalog.substr(" + column + `, 3, 1) COLLATE "C"`
-			return "(" + c + " >= 'A' AND " + c + " < '[')"
+			return "(" + begins(column, "A", "[") + " AND " + begins("pg_catalog.substr("+column+", 3, 1)", "A", "[") +
+				" AND pg_catalog.substr(" + column + `, 4, 1) COLLATE "C" IN ('X', 'Y'))`
 		}
 		r.warn("the country stays, and so does the structure of its numbers")
 		r.newCode = func(r resolved) code {
@@ -42,7 +42,7 @@ var ibanFormat = format{
 }
 
 // ibanRegistry is the country codes with the structure of what follows the check digits: n digits, a upper-case
-// letters, c either (SWIFT IBAN registry). An entry is added, never changed: tokens depend on it.
+// letters, c either (SWIFT IBAN registry, release 101). An entry is added, never changed: tokens depend on it.
 const ibanRegistry = `
 AD 8n12c     AE 19n       AL 8n16c     AT 16n       AZ 4a20c     BA 16n       BE 12n       BG 4a6n8c
 BH 4a14c     BI 23n       BR 23n1a1c   BY 4c4n16c   CH 5n12c     CR 18n       CY 8n16c     CZ 20n

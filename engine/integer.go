@@ -246,13 +246,13 @@ func (l *integerLayout) tokenLen(int) int {
 	return max(len(last.String()), len(l.lo.String()))
 }
 
-// guard compares as text does: a longer number is larger, and of one length the order is that of the digits.
+// guard compares as text does: of digits alone, a longer number is larger, and of one length the order is that of the digits.
 func (l *integerLayout) guard(column string) string {
 	if l.exact {
 		return "true"
 	}
-	c, first := column+` COLLATE "C"`, l.first.String()
+	first, length := l.first.String(), "pg_catalog.octet_length("+column+")"
 	n := strconv.Itoa(len(first))
-	return "(" + c + " >= '1' AND " + c + " < ':' AND (pg_catalog.length(" + column + ") > " + n + " OR pg_catalog.length(" + column + ") = " + n +
-		" AND " + c + " >= '" + first + "'))"
+	return "(" + begins(column, "1", ":") + " AND (" + length + " > " + n + " OR " + length + " = " + n + " AND " + column +
+		" OPERATOR(pg_catalog.~>=~) '" + first + "') AND pg_catalog.octet_length(pg_catalog.ltrim(" + column + ", '0123456789')) = 0)"
 }

@@ -40,6 +40,9 @@ var jsonFormat = format{
 const (
 	maxJSONDepth = 256
 	maxJSONPaths = 256
+
+	maxNumericWhole    = 131_072 // digits of numeric before and behind the point (PostgreSQL, Numeric Types)
+	maxNumericFraction = 16_383
 )
 
 func prepareJSON(p Policy, r *resolved) *PolicyError {
@@ -54,7 +57,7 @@ func prepareJSON(p Policy, r *resolved) *PolicyError {
 		steps, ok := pointer(path.Path)
 		switch {
 		case !ok:
-			return refusal(which+" is not a JSON pointer", "write it as /name/other, with ~1 for / and ~0 for ~, or * for all")
+			return refusal(which+" is not a JSON pointer", "write it as /name/other, with ~1 for / and ~0 for ~, array elements from 0 without leading zeros, or * for all")
 		case path.Format == "json" || path.Format == "bytes" || path.Options.Exact:
 			return refusal(which+": neither json, bytes nor an exact format can be inside a document", "use another format")
 		}
@@ -189,6 +192,9 @@ func pointer(s string) (steps []string, ok bool) {
 				return nil, false
 			}
 		}
+		if n, err := strconv.ParseInt(strings.TrimSpace(step), 10, 32); err == nil && (n < 0 || strconv.FormatInt(n, 10) != step) {
+			return nil, false // an index to PostgreSQL's operators, and a name here
+		}
 		steps = append(steps, strings.NewReplacer("~1", "/", "~0", "~").Replace(step))
 	}
 	return steps, true
@@ -206,7 +212,7 @@ func guardAt(document string, steps []string, s resolved) string {
 func (c *document) derive(k *versionKey, key func(int) []byte) error {
 	for _, other := range c.known {
 		for i, n := range c.marks {
-			if markOf(n, other.version) == markOf(n, k.version) {
+			if other.version%n == k.version%n {
 				return &PolicyError{Policy: c.policies[i].Name, Reason: "key versions " + strconv.Itoa(other.version) + " and " + strconv.Itoa(k.version) +
 					" have the same mark in a token", Hint: "format " + c.policies[i].Format + " can keep " + strconv.Itoa(n) + " versions: destroy the older one first"}
 			}
@@ -235,11 +241,17 @@ type scan struct {
 	dst    []byte
 	at     int // what is before it is in dst
 	change change
-	found  int // values at paths
+	masks  bool // change gives masks
+	found  int  // values at paths
 	text   []byte
 }
 
 func (c *document) rewrite(dst, src []byte, do change) ([]byte, int, fault) {
+	return c.scan(&scan{c: c, src: src, dst: dst, change: do})
+}
+
+func (c *document) scan(s *scan) ([]byte, int, fault) {
+	dst, src := s.dst, s.src
 	if len(src) == 0 {
 		return dst, 0, fault{reasonEmpty, -1}
 	}
@@ -254,7 +266,6 @@ func (c *document) rewrite(dst, src []byte, do change) ([]byte, int, fault) {
 		}
 		return dst, 0, fault{"it is not JSON", offset}
 	}
-	s := scan{c: c, src: src, dst: dst, change: do}
 	if _, f := s.value(0, c.root, 0); f.reason != "" {
 		return dst, 0, f
 	}
@@ -297,7 +308,32 @@ func (s *scan) value(i int, n *node, depth int) (int, fault) {
 		}
 		return i + 1, fault{}
 	}
-	return s.scalar(i), fault{}
+	end := s.scalar(i)
+	return end, s.storable(i, end)
+}
+
+// storable refuses a string or number that is JSON and no jsonb, where the guard would fail: a zero character, half of a
+// surrogate pair, and a number that numeric does not hold.
+func (s *scan) storable(i, end int) fault {
+	scalar := s.src[i:end]
+	switch {
+	case scalar[0] == '"':
+		var ok bool
+		if s.text, ok = unquote(s.text[:0], scalar[1:len(scalar)-1]); !ok {
+			return fault{"half of a surrogate pair", i}
+		}
+		if bytes.IndexByte(s.text, 0) >= 0 {
+			return fault{"a zero character", i}
+		}
+	case scalar[0] == '-' || scalar[0] >= '0' && scalar[0] <= '9':
+		mantissa, exponent, _ := bytes.Cut(bytes.ToLower(scalar), []byte{'e'})
+		whole, fraction, _ := bytes.Cut(mantissa, []byte{'.'})
+		e, err := strconv.Atoi(string(exponent))
+		if len(exponent) > 0 && err != nil || len(whole)+e > maxNumericWhole || len(fraction)-e > maxNumericFraction {
+			return fault{"a number out of the range of numeric", i}
+		}
+	}
+	return fault{}
 }
 
 func (s *scan) object(i int, n *node, depth int) (int, fault) {
@@ -305,12 +341,15 @@ func (s *scan) object(i int, n *node, depth int) (int, fault) {
 	i = s.space(i + 1)
 	for s.src[i] != '}' {
 		end := s.scalar(i)
-		name, _ := unquote(nil, s.src[i+1:end-1])
-		if seen[string(name)] {
+		if f := s.storable(i, end); f.reason != "" {
+			return 0, f
+		}
+		name := string(s.text)
+		if seen[name] {
 			return 0, fault{"a name is there twice in an object", i}
 		}
-		seen[string(name)] = true
-		end, f := s.value(s.space(end)+1, n.step(string(name)), depth+1)
+		seen[name] = true
+		end, f := s.value(s.space(end)+1, n.step(name), depth+1)
 		if f.reason != "" {
 			return 0, f
 		}
@@ -371,9 +410,12 @@ func (s *scan) leaf(i, path int) (int, fault) {
 	}
 	s.found++
 	s.dst = append(s.dst, s.src[s.at:i]...)
-	if quoted || !isNumber(out) {
+	switch {
+	case s.masks && s.c.known[0].inner[path].MaskIsNull():
+		s.dst = append(s.dst, "null"...)
+	case quoted || !isNumber(out):
 		s.dst = quote(s.dst, out)
-	} else {
+	default:
 		s.dst = append(s.dst, out...)
 	}
 	s.at = end
@@ -536,9 +578,9 @@ func (c *document) masked(dst, plain []byte, _ string) ([]byte, fault) {
 	if f := c.check(plain); f.reason != "" {
 		return dst, f
 	}
-	out, _, f := c.rewrite(dst, plain, func(dst, value []byte, path int) ([]byte, fault) {
+	out, _, f := c.scan(&scan{c: c, src: plain, dst: dst, masks: true, change: func(dst, value []byte, path int) ([]byte, fault) {
 		return c.known[0].inner[path].AppendMask(dst, value), fault{}
-	})
+	}})
 	return out, f
 }
 

@@ -317,21 +317,24 @@ func spell8(x uint64) uint64 {
 	return q | (x-q*10)<<8
 }
 
-// appendLast4 appends src, which has n digits, with a star for each but the last four.
+// appendLast4 appends src, which has n digits, with a star for each but the last four, or of fewer than eight for more
+// than half of them.
 func appendLast4(dst, src []byte, n int) []byte {
+	stars := n - shown(n)
 	for _, c := range src {
 		if c >= '0' && c <= '9' {
-			if n > 4 {
+			if stars > 0 {
 				c = '*'
 			}
-			n--
+			stars--
 		}
 		dst = append(dst, c)
 	}
 	return dst
 }
 
+// shown is how many of n characters last4 shows.
+func shown(n int) int { return min(4, n/2) }
+
 // guardLetter is the guard of formats whose tokens begin with an upper-case letter and whose values begin with a digit.
-func guardLetter(column string) string {
-	return "(" + column + ` COLLATE "C" >= 'A' AND ` + column + ` COLLATE "C" < '[')`
-}
+func guardLetter(column string) string { return "(" + begins(column, "A", "[") + ")" }

@@ -20,16 +20,13 @@ import (
 	"pgveil/engine"
 )
 
-// TestRandomRoundTrips runs PGVEIL_ENGINE_ROUNDTRIPS values of every case, 10,000 by default, through each of a few key
+// TestRandomRoundTrips runs 10,000 random values of every case, or a million with PGVEIL_LONG, through each of a few key
 // versions.
 func TestRandomRoundTrips(t *testing.T) {
 	t.Parallel()
 	n := 10_000
-	if s := os.Getenv("PGVEIL_ENGINE_ROUNDTRIPS"); s != "" {
-		var err error
-		if n, err = strconv.Atoi(s); err != nil {
-			t.Fatal(err)
-		}
+	if os.Getenv("PGVEIL_LONG") != "" {
+		n = 1_000_000
 	}
 	for _, name := range cases() {
 		t.Run(name, func(t *testing.T) {
@@ -335,6 +332,105 @@ func TestTokensOfOtherVersionsAndPolicies(t *testing.T) {
 			t.Errorf("%s: another policy reads its token", name)
 		} else if tr.Policy().Method() != engine.FF1 && name != "json" && !errors.As(err, &te) {
 			t.Errorf("%s: another policy's token authenticates", name)
+		}
+	}
+}
+
+// TestLastVersionIsReadLikeTheFirst: 999 versions have marks from 0 to 998 where the mark is a number in the token.
+func TestLastVersionIsReadLikeTheFirst(t *testing.T) {
+	t.Parallel()
+	bins := engine.Policy{ID: policyID, Name: "bins", Format: "pan", Options: engine.Options{KeepFirst: 2, KeepLast: 2, MaxLength: 16}}
+	for name, p := range map[string]engine.Policy{
+		"integer": named("integer"), "alphabet": named("alphabet"), "card": bins, "text": named("text"), "bytes": named("bytes"), "one-way": named("one-way"),
+		"json": named("json"), "short": named("short"), "exact": named("exact"),
+	} {
+		value := map[string]string{"card": "4111111111111111", "short": "12"}[name]
+		if value == "" {
+			value = roundTrips[p.Format].values[0]
+		}
+		tr := compilePolicy(t, p, 998, 999)
+		for _, v := range []int{998, 999} {
+			token, err := tr.AppendToken(nil, []byte(value), v)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, ok := tr.Version(token); (got != v || !ok) && name != "exact" {
+				t.Errorf("%s: Version = %d, %v, want %d", name, got, ok, v)
+			}
+			if p.Method() == engine.OneWay {
+				continue
+			}
+			if back, err := tr.AppendPlainAt(nil, token, v); err != nil || string(back) != value {
+				t.Errorf("%s: version %d back to %q, %v", name, v, back, err)
+			}
+		}
+	}
+}
+
+// TestShortValueWithAMarkIsRefused: a value of kept characters alone may have a mark where tokens have theirs, and the
+// guard looks at nothing else.
+func TestShortValueWithAMarkIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		first, last int
+		value       string
+		offset      int // −1 where it is a value
+	}{
+		{0, 1, "A", 0}, {0, 1, "a", -1}, {0, 1, "9", -1}, {1, 2, "xAB", 1}, {1, 2, "AxB", -1}, {1, 2, "AB", 1}, {1, 2, "A1AB", -1}, {2, 1, "ABC", 2},
+	} {
+		p := engine.Policy{ID: policyID, Name: "p", Format: "custom",
+			Options: engine.Options{Alphabet: "0123456789", KeepFirst: c.first, KeepLast: c.last, Short: "aes-siv"}}
+		tr := compilePolicy(t, p)
+		token, err := tr.AppendToken(nil, []byte(c.value), 1)
+		var fe *engine.FormatError
+		if errors.As(err, &fe) != (c.offset >= 0) || fe != nil && fe.Offset != c.offset || err == nil && !tr.Is(token) {
+			t.Errorf("keeping %d and %d of %q: %v", c.first, c.last, c.value, err)
+		}
+	}
+}
+
+// TestKeptCharactersStayAsTheyAre: a kept character that Unicode would compose with what stands before it is refused.
+func TestKeptCharactersStayAsTheyAre(t *testing.T) {
+	t.Parallel()
+	p := engine.Policy{ID: policyID, Name: "p", Format: "custom", Options: engine.Options{Alphabet: "가나다ᄀᄁᄂᄃ0123456789", KeepLast: 1}}
+	tr := compilePolicy(t, p)
+	for value, good := range map[string]bool{"ᄀᄁᄂᄃ012X": true, "ᄀᄁᄂᄃ012é": true, "ᄀᄁᄂᄃᄀᄁᄀ\u1161": false, "0123456e\u0301": false, "0123456\u212b": false, "0123456\u00ad": false} {
+		if err := tr.Check([]byte(value)); (err == nil) != good {
+			t.Errorf("%+q: %v", value, err)
+		}
+	}
+}
+
+// TestMegabyteOfEveryFormat: what is long is a value or refused like anything else, and no error shows it.
+func TestMegabyteOfEveryFormat(t *testing.T) {
+	t.Parallel()
+	for _, name := range cases() {
+		tr := compile(t, name)
+		for _, piece := range []string{"1", "Aa", " ", "-", "é", "a\u0301", "１", "@", "t1_", `\x`, "[", "\x00", "\xff"} {
+			value := []byte(strings.Repeat(piece, 1<<20/len(piece)))
+			token, err := tr.AppendToken(nil, value, 1)
+			var fe *engine.FormatError
+			if err != nil {
+				if !errors.As(err, &fe) || len(err.Error()) > 200 || fe.Offset > len(value) {
+					t.Errorf("%s: %q many times: %.200v", name, piece, err)
+				}
+			} else if back, err := tr.AppendPlain(nil, token); err != nil || !bytes.Equal(back, value) {
+				t.Errorf("%s: %q many times does not come back: %v", name, piece, err)
+			}
+			var te *engine.TokenError
+			if _, err := tr.AppendPlain(nil, value); !errors.As(err, &te) || len(err.Error()) > 200 {
+				t.Errorf("%s: %q many times as a token: %.200v", name, piece, err)
+			}
+		}
+	}
+	for name, value := range map[string]string{"text": strings.Repeat("é", 1<<19), "bytes": `\x` + strings.Repeat("ab", 1<<19), "json": `{"patient":{"name":"` + strings.Repeat("a", 1<<20) + `"}}`} {
+		tr := compile(t, name)
+		token, err := tr.AppendToken(nil, []byte(value), 1)
+		if err != nil || len(token) > tr.MaxTokenLen(len(value)) {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if back, err := tr.AppendPlain(nil, token); err != nil || string(back) != value {
+			t.Errorf("%s: a megabyte does not come back: %v", name, err)
 		}
 	}
 }

@@ -29,8 +29,7 @@ var panFormat = format{
 		return nil
 	},
 	guard: func(column string) string {
-		c := column + ` COLLATE "C"`
-		return "((" + c + " >= '7' AND " + c + " < ':') OR (" + c + " >= '0' AND " + c + " < '2'))"
+		return "(pg_catalog.ascii(" + column + ") IN (48, 49, 55, 56, 57))" // 0, 1, 7, 8, 9
 	},
 	newCode: func(r resolved) code { return newPAN(r) },
 }

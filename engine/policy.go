@@ -57,7 +57,8 @@ type Options struct {
 	Paths []Path `json:"paths,omitempty"` // json: which values inside the document are tokenized, and how
 }
 
-// minDomain is the floor of the drafts of SP 800-38G revision 1 (radix^minlen ≥ 1,000,000).
+// minDomain is the floor of the drafts of SP 800-38G revision 1 (radix^minlen ≥ 1,000,000). Here it is one for every method:
+// whoever may tokenize can list the tokens of all values, however they are made.
 const minDomain = 1_000_000
 
 // maxVersion is the highest key version: a t<version>_ prefix has at most three digits, and Guard counts on it.
@@ -189,7 +190,7 @@ func (p Policy) layout() (resolved, *PolicyError) {
 		p.prepareWhole(&r)
 	}
 	if r.values != nil && r.values.Cmp(big.NewInt(minDomain)) < 0 {
-		if !p.AcceptSmallDomain && p.Method() == FF1 {
+		if !p.AcceptSmallDomain {
 			return refuse("the shortest values have only "+r.values.String()+" possibilities, below "+strconv.Itoa(minDomain), f.small())
 		}
 		r.warn("there are only " + r.values.String() + " possible values of the shortest length: whoever may tokenize can list them all")

@@ -215,7 +215,7 @@ func TestFormatsAreComplete(t *testing.T) {
 		if err := p.Check(); err != nil {
 			t.Errorf("%s: %v", f.Name, err)
 		}
-		if g := engine.Guard(p, `"a b"`); !strings.HasPrefix(g, "(") || !strings.Contains(g, `"a b"`) || !strings.Contains(g, `COLLATE "C"`) {
+		if g := engine.Guard(p, `"a b"`); !strings.HasPrefix(g, "(") || !strings.Contains(g, `"a b"`) {
 			t.Errorf("%s: guard %s", f.Name, g)
 		}
 	}

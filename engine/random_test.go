@@ -8,10 +8,16 @@ import (
 	"time"
 )
 
+// manyRunes is many taken apart once: it is long.
+var manyRunes = []rune(many)
+
 // random returns a value of a case, drawn from the whole of its range as well as one may.
 func random(r *rand.Rand, name string) []byte {
 	pick := func(from string, n int) (s []byte) {
-		symbols := []rune(from)
+		symbols := manyRunes
+		if from != many {
+			symbols = []rune(from)
+		}
 		for range n {
 			s = append(s, string(symbols[r.IntN(len(symbols))])...)
 		}

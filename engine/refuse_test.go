@@ -30,15 +30,15 @@ func TestBadInputOfEveryFormat(t *testing.T) {
 			{"00000000-0000-0000-0000-000000000000", 19}, {"ffffffff-ffff-ffff-ffff-ffffffffffff", 19}, {"f81d4fae-7dec-01d0-a765-00a0c91e6bf6", 14}, {"{81d4fae-7dec-11d0-a765-00a0c91e6bf6", 0}, {long, -2}},
 		"integer":      {{"", -1}, {"-1", 0}, {"+1", 0}, {"01", 0}, {"1.0", 1}, {"1e3", 1}, {" 1", 0}, {"1000000000000", -1}, {"１", 0}, {"1\x00", 1}, {long, -1}, {"--1", 0}},
 		"integer-int4": {{"-1001", -1}, {"1000000", -1}, {"-0", 0}, {"-", -1}, {"-01", 1}, {"2147483648", -1}},
-		"date":         {{"", -1}, {"1899-12-31", -1}, {"2100-01-01", -1}, {"2001-02-29", 8}, {"2000-13-01", 5}, {"2000-00-10", 5}, {"2000-01-00", 8}, {"0000-01-01", 0}, {"2000-1-1", -2}, {"20000101", -2}, {"2000-01-01 ", 10}, {"+2000-01-01", 0}, {"２000-01-01", 0}, {"infinity", 0}, {"2000-01-01 BC", 10}, {long, -2}},
+		"date":         {{"", -1}, {"1899-12-31", -1}, {"2100-01-01", -1}, {"2001-02-29", 8}, {"2000-13-01", 5}, {"2000-00-10", 5}, {"2000-01-00", 8}, {"0000-01-01", 0}, {"2000-1-1", -2}, {"20000101", -2}, {"2000-01-01 ", 10}, {"+2000-01-01", 0}, {"２000-01-01", 0}, {"infinity", 0}, {"2000-01-01 BC", 10}, {"1900-02-29", 8}, {"10000-01-01", 4}, {long, -2}},
 		"timestamp": {{"", -1}, {"2000-01-01", -1}, {"1899-12-31 23:59:59.999999", -1}, {"2100-01-01 00:00:00", -1}, {"2000-01-01 24:00:00", 11}, {"2000-01-01 00:60:00", 14}, {"2000-01-01 00:00:60", 17},
-			{"2000-01-01 00:00:00.", 19}, {"2000-01-01 00:00:00.10", 21}, {"2000-01-01 00:00:00.1234567", 26}, {"2000-01-01 00:00:00+", 19}, {"2000-01-01 00:00:00+1", 19}, {"2000-01-01 00:00:00+17", 19},
+			{"2000-01-01 00:00:00.", 19}, {"2000-01-01 00:00:00.10", 21}, {"2000-01-01 00:00:00.1234567", 26}, {"2000-01-01 00:00:00+", 19}, {"2000-01-01 00:00:00+1", 19}, {"2000-01-01 00:00:00+17", 19}, {"2000-01-01 00:00:00-16", 19}, {"2023-02-29 00:00:00", 8}, {"-infinity", 0}, {"0044-03-15 00:00:00 BC", 19},
 			{"2000-01-01 00:00:00+01:", 19}, {"2000-01-01 00:00:00 UTC", 19}, {"2000-01-01t00:00:00", 10}, {"2000-01-01 00:00:00+01:60", 19}, {"2000-01-01 00:00:00z", 19}, {long, -2}},
 		"second":   {{"2000-01-01 00:00:00.5", 20}, {"1969-12-31 23:59:59", -1}},
 		"card-6-4": {{"", -1}, {"4111111111111112", -1}, {"1111111111111117", 0}, {"411111111111111a", 15}, {"41111111111", -1}, {"4111  1111 1111 1111", 5}, {"-4111111111111111", 0}, {"411111ABCDEF1111", 6}, {long, -1}},
 		"bytes":    {{"", -1}, {`\x`, -1}, {`\x0`, 2}, {`\xAB`, 2}, {`\x0g`, 3}, {"abc", 0}, {`\x00 0`, -2}, {`\x70677665696c0001` + strings.Repeat("00", 17), -2}},
 		"json": {{"", -1}, {"{", 1}, {`{"n":}`, -2}, {`{"n":1,"n":2}`, 7}, {`{"x":{"a":1,"a":2}}`, 12}, {`{"patient":{"ssn":"12"}}`, -2}, {`{"patient":{"ssn":123456789}}`, 18}, {`{"patient":{"ssn":["123456789"]}}`, 18}, {`{"patient":{"ssn":true}}`, 18},
-			{`{"n":1.5}`, 6}, {`{"n":01}`, -2}, {`{"patient":{"name":"\ud800"}}`, 19}, {"{\"n\":1}\xff", 7}, {`{"cards":[{"pan":"4111111111111112"}]}`, -2}, {strings.Repeat("[", 300) + strings.Repeat("]", 300), -2}, {`{"patient":{"ssn":"123-45-678a"}}`, 29}},
+			{`{"x":"\u0000"}`, 5}, {`{"\u0000":1}`, 1}, {`{"x":"\ud800"}`, 5}, {`{"\udc00":1}`, 1}, {`{"x":1e131072}`, 5}, {`{"x":[-1E-16384]}`, 6}, {`{"x":0e99999999999999999999}`, 5}, {`{"n":"5\u0000"}`, -2}, {`{"n":1.5}`, 6}, {`{"n":01}`, -2}, {`{"patient":{"name":"\ud800"}}`, 19}, {"{\"n\":1}\xff", 7}, {`{"cards":[{"pan":"4111111111111112"}]}`, -2}, {strings.Repeat("[", 300) + strings.Repeat("]", 300), -2}, {`{"patient":{"ssn":"123-45-678a"}}`, 29}},
 	} {
 		tr := compile(t, name)
 		for _, b := range values {
@@ -80,7 +80,10 @@ func TestOptionsThatCannotBeAreRefused(t *testing.T) {
 		"ff1 of a text":                  {"text", o{Method: engine.FF1}, false, "no method"},
 		"one-way exact":                  {"digits", o{Method: engine.OneWay, Exact: true}, false, "of method ff1"},
 		"one-way that keeps":             {"ssn", o{Method: engine.OneWay, KeepLast: 4}, false, "keeps no characters"},
-		"one-way of a small domain":      {"date", o{Method: engine.OneWay}, false, ""},
+		"one-way of a small domain":      {"date", o{Method: engine.OneWay}, false, "only 73049 possibilities"},
+		"the same, also accepted":        {"date", o{Method: engine.OneWay}, true, ""},
+		"sealed integers of a thousand":  {"integer", o{Method: engine.AESSIV, Max: "999"}, false, "only 1000 possibilities"},
+		"sealed integers of fifty":       {"integer", o{Method: engine.AESSIV, Max: "49"}, true, ""},
 		"sealed ssn":                     {"ssn", o{Method: engine.AESSIV}, false, ""},
 		"exact ssn":                      {"ssn", o{Exact: true}, false, "no option exact"},
 		"ssn with an alphabet":           {"ssn", o{Alphabet: "abc"}, false, "no option alphabet"},
@@ -132,6 +135,10 @@ func TestOptionsThatCannotBeAreRefused(t *testing.T) {
 		"card that keeps nine first":     {"pan", o{KeepFirst: 9}, true, "shows more than the issuer"},
 		"card that keeps all but one":    {"pan", o{KeepFirst: 8, KeepLast: 6}, true, "leaves 1"},
 		"json without paths":             {"json", o{}, false, "0 paths"},
+		"json of a negative index":       {"json", o{Paths: []engine.Path{{Path: "/a/-1", Format: "text"}}}, false, "not a JSON pointer"},
+		"json of an index with a zero":   {"json", o{Paths: []engine.Path{{Path: "/a/01", Format: "text"}}}, false, "not a JSON pointer"},
+		"json of an index with a sign":   {"json", o{Paths: []engine.Path{{Path: "/+1", Format: "text"}}}, false, "not a JSON pointer"},
+		"json of an index":               {"json", o{Paths: []engine.Path{{Path: "/a/10", Format: "text"}, {Path: "/-", Format: "text"}, {Path: "/1a", Format: "text"}}}, false, ""},
 		"json of a bad pointer":          {"json", o{Paths: []engine.Path{{Path: "a", Format: "text"}}}, false, "not a JSON pointer"},
 		"json inside json":               {"json", o{Paths: []engine.Path{{Path: "/a", Format: "json"}}}, false, "inside a document"},
 		"json path twice":                {"json", o{Paths: []engine.Path{{Path: "/a", Format: "text"}, {Path: "/a", Format: "ssn"}}}, false, "path 2 is there twice"},
@@ -202,13 +209,23 @@ func TestMasksOfEveryFormat(t *testing.T) {
 		{"alphanumeric", "", "aB3dE6gH", "****E6gH"},
 		{"alphanumeric", "", "aB3dE6", "***dE6"},
 		{"alphanumeric", "first-letter", "aB3dE6", "a*****"},
-		{"custom", "last4", "AB12-34-56C", "****-**-56C"},
+		{"custom", "last4", "AB12-34-56C", "****-*4-56C"},
+		{"custom", "last4", "AB1----------234567C", "***----------***567C"},
+		{"short", "last4", "1", "*"},
+		{"short", "last4", "12-3", "**-3"},
+		{"short", "first-letter", "1", "*"},
+		{"short", "first-letter", "12", "1*"},
 		{"custom", "", "AB12-34-56C", "********"},
 		{"greek", "last4", "αβγδεζηθ", "****εζηθ"},
 		{"iban", "", "DE89 3704 0044 0532 0130 00", "DE** **** **** **** **30 00"},
 		{"iban", "country", "DE89370400440532013000", "DE********************"},
 		{"uuid", "last4", "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "********-****-****-****-********6bf6"},
-		{"integer", "last4", "123456", "**3456"},
+		{"integer", "last4", "123456", "***456"},
+		{"integer", "last4", "12345678", "****5678"},
+		{"integer", "last4", "123", "**3"},
+		{"integer", "last4", "7", "*"},
+		{"integer-int4", "last4", "-12", "-*2"},
+		{"digits-short", "last4", "1234", "**34"},
 		{"integer", "zero", "123456", "0"},
 		{"date", "year", "1984-07-23", "1984-01-01"},
 		{"date", "month", "1984-07-23", "1984-07-01"},
@@ -219,9 +236,18 @@ func TestMasksOfEveryFormat(t *testing.T) {
 		{"bytes", "", `\xff00`, "********"},
 		{"json", "paths", `{"patient":{"ssn":"123-45-6789"},"n":5,"x":1}`, `{"patient":{"ssn":"***-**-6789"},"n":"********","x":1}`},
 		{"json", "", `{"n":5}`, "********"},
+		{"json-null", "paths", `{"n":5, "s":"x","m":[null,"y"]}`, `{"n":null, "s":null,"m":[null,"********"]}`},
 		{"ssn", "null", "123-45-6789", ""},
 	} {
 		p := named(c.name)
+		if c.name == "json-null" {
+			null := engine.Options{Mask: "null"}
+			p.Format = "json"
+			p.Options.Paths = []engine.Path{{Path: "/n", Format: "integer", Options: null}, {Path: "/s", Format: "text", Options: null}, {Path: "/m/1", Format: "text"}}
+		}
+		if c.name == "digits-short" {
+			p.Format, p.Options.MinLength, p.AcceptSmallDomain = "digits", 4, true
+		}
 		p.Options.Mask = c.mask
 		tr := compilePolicy(t, p)
 		if got := tr.AppendMask([]byte("x"), []byte(c.value)); string(got) != "x"+c.want || tr.MaskIsNull() != (c.mask == "null") {

@@ -34,16 +34,15 @@ func (k *versionKey) prefixed() {
 	k.prefix = append(k.prefix, '_')
 }
 
-// tokenlike reports whether what a value begins with could pass the guard of tokens of at least so many symbols. It is a little wider than the
-// guard in one way: it counts bytes where LIKE counts characters.
+// tokenlike reports whether what a value begins with passes the guard of tokens of at least so many symbols.
 func tokenlike(s []byte, least int) bool {
 	if len(s) < 3+least || s[0] != 't' || s[1] < '1' || s[1] > '9' {
 		return false
 	}
 	rest := s[2:]
-	for range 3 { // _ after one, two or three characters of version
+	for digits := 1; digits <= 3; digits++ { // _ after one, two or three characters of version
 		if rest[0] == '_' {
-			return len(rest)-1 >= least
+			return len(s) >= 2+digits+least
 		}
 		_, size := utf8.DecodeRune(rest)
 		if rest = rest[size:]; len(rest) == 0 {
@@ -53,16 +52,15 @@ func tokenlike(s []byte, least int) bool {
 	return false
 }
 
-// guardSealed is the guard for tokens of sealed formats: t, a digit, at most two more characters, _, at least so many
-// characters (28 where sealed), and the tail. A regular expression for the exact alphabet costs thirty times as much, so the formats
-// refuse a value by this wider shape.
-func guardSealed(column string, least int, tail string) string {
-	c := column + ` COLLATE "C"`
+// guardSealed is the guard for tokens of sealed formats: t, a digit, at most two more characters, _, and at least so many
+// bytes (28 where sealed), counted in part, which is the column or what of it is sealed. A regular expression for the
+// exact alphabet costs thirty times as much, so the formats refuse a value by this wider shape.
+func guardSealed(column, part string, least int) string {
 	var like []string
 	for digits := 1; digits <= 3; digits++ {
-		like = append(like, c+" LIKE E't"+strings.Repeat("_", digits)+`\\_`+strings.Repeat("_", least)+tail+"'")
+		like = append(like, column+` COLLATE "C" LIKE E't`+strings.Repeat("_", digits)+`\\_%' AND pg_catalog.octet_length(`+part+") >= "+strconv.Itoa(2+digits+least))
 	}
-	return "(" + c + " >= 't1' AND " + c + " < 't:' AND (" + strings.Join(like, " OR ") + "))"
+	return "(" + begins(column, "t1", "t:") + " AND (" + strings.Join(like, " OR ") + "))"
 }
 
 // prefixVersion reads t<version>_ and returns what follows.

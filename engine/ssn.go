@@ -9,7 +9,9 @@ var ssnFormat = format{
 	},
 	masks: []string{"last4", "fixed"}, versions: letteredMark,
 	keeps: true, least: 9, min: 9, max: 9, leastFree: letters, domain: pow10,
-	guard:   guardLetter,
+	guard: func(column string) string {
+		return "(" + begins(column, "A", "[") + " AND pg_catalog.octet_length(" + column + ") <= 11)"
+	},
 	newCode: func(r resolved) code { return &lettered{r, ssnLayout{}} },
 }
 

@@ -212,7 +212,7 @@ func (c *symbols) guard(column string) string {
 		g = at + " <> '' AND pg_catalog.strpos(" + literal(string(c.marks.symbols)) + ", " + at + ") > 0"
 	}
 	if c.short {
-		g = g + " OR " + guardSealed(column, sealedMin, "%")
+		g = g + " OR " + guardSealed(column, column, sealedMin)
 	}
 	return "(" + g + ")"
 }
@@ -278,8 +278,11 @@ func (c *symbols) read(s *spelling, src []byte, token bool) fault {
 		case !c.kept && (i == 0 || i == total-1) && c.separator(x):
 			return fault{reasonSeparator, at}
 		case i < c.first || i >= total-c.last:
-			if f := c.keptCharacter(x, at); f.reason != "" {
+			if f := c.keptCharacter(x, src, at); f.reason != "" {
 				return f
+			}
+			if i == c.first && c.short && c.marks.number(x) >= 0 { // of a value too short to have a symbol there: the guard would take it for a token
+				return fault{reasonTokenlike, at}
 			}
 			if kept < c.first+c.last {
 				s.tweak[runeBytes*kept], s.tweak[runeBytes*kept+1], s.tweak[runeBytes*kept+2] = byte(x>>16), byte(x>>8), byte(x)
@@ -333,14 +336,20 @@ func (c *symbols) read(s *spelling, src []byte, token bool) fault {
 	return fault{}
 }
 
-func (c *symbols) keptCharacter(x rune, at int) fault {
+func (c *symbols) keptCharacter(x rune, src []byte, at int) fault {
 	switch {
-	case c.kept && unicode.IsGraphic(x) && (x < utf8.RuneSelf || !unicode.Is(unicode.M, x)):
+	case c.kept && unicode.IsGraphic(x) && (x < utf8.RuneSelf || !unicode.Is(unicode.M, x) && isComposed(src[at:at+utf8.RuneLen(x)])):
 	case !c.kept && (c.in.number(x) >= 0 || c.separator(x)):
 	default:
 		return fault{c.foreign(x), at}
 	}
 	return fault{}
+}
+
+// isComposed reports whether a character stays as it is, and apart from what stands before it, when a text is normalized
+// to NFC.
+func isComposed(s []byte) bool {
+	return norm.NFC.Properties(s).BoundaryBefore() && norm.NFC.QuickSpan(s) == len(s)
 }
 
 func (c *symbols) separator(x rune) bool {
@@ -482,7 +491,7 @@ func (c *symbols) mark(token []byte) (int, bool) {
 	}
 	if c.short && isSealed(token) {
 		version, _, _ := prefixVersion(token)
-		return markOf(c.versions, version), true
+		return version % c.versions, true
 	}
 	s := spellings.Get().(*spelling)
 	defer spellings.Put(s)
@@ -498,22 +507,28 @@ func (c *symbols) plains(dst []byte, ends []int, tokens [][]byte, keys *keySet) 
 	return oneByOne(dst, ends, tokens, func(dst, v []byte) ([]byte, fault) { return c.plain(dst, v, keys) })
 }
 
-// masked puts a star for each symbol but the last four or the first one. Of a value of no more than eight characters
-// last4 shows fewer: no more than half of them.
+// masked puts a star for each character that is no separator, but the last four or the first one, and of a short value
+// shows no more than half of them.
 func (c *symbols) masked(dst, plain []byte, mask string) ([]byte, fault) {
 	if f := c.check(plain); f.reason != "" {
 		return dst, f
 	}
-	total := utf8.RuneCount(plain)
-	shown, i := min(4, total/2), 0
-	for len(plain) > 0 {
-		x, size := utf8.DecodeRune(plain)
-		if c.separator(x) || mask == "last4" && i >= total-shown || mask == "first-letter" && i == 0 {
-			dst = append(dst, plain[:size]...)
-		} else {
+	n, i := 0, 0
+	for _, x := range string(plain) {
+		if !c.separator(x) {
+			n++
+		}
+	}
+	for _, x := range string(plain) {
+		switch {
+		case c.separator(x):
+			dst = utf8.AppendRune(dst, x)
+			continue
+		case mask == "last4" && i >= n-shown(n), mask == "first-letter" && i == 0 && n > 1:
+			dst = utf8.AppendRune(dst, x)
+		default:
 			dst = append(dst, '*')
 		}
-		plain = plain[size:]
 		i++
 	}
 	return dst, fault{}

@@ -13,7 +13,7 @@ var textFormat = format{
 	},
 	masks: []string{"fixed"}, versions: maxVersion,
 	sized: true, least: 1, min: 1, max: maxText,
-	guard:   func(column string) string { return guardSealed(column, sealedMin, "%") },
+	guard:   func(column string) string { return guardSealed(column, column, sealedMin) },
 	newCode: func(r resolved) code { return &text{r} },
 }
 

@@ -58,7 +58,7 @@ func prepareTimestamp(p Policy, r *resolved) *PolicyError {
 	r.describe("first", strconv.FormatInt(l.first, 10))
 	r.describe("values", strconv.FormatInt(l.values, 10))
 	r.describe("precision", strconv.Itoa(l.precision))
-	r.guard = guardYears
+	r.guard = func(column string) string { return guardYears(column, "____-__-_____:__:__%") }
 	r.typed = func(column, sqlType string) string {
 		switch sqlType {
 		case "timestamp without time zone":
@@ -174,7 +174,7 @@ func zoneOffset(src []byte, i int) (int64, fault) {
 			seconds += int64(n)
 		}
 	}
-	if seconds > maxZone {
+	if seconds >= maxZone {
 		return 0, fault{"there is no such time zone", i}
 	}
 	if zone[0] == '-' {

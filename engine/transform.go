@@ -90,7 +90,7 @@ func Compile(p Policy, keys []Key) (*Transform, error) {
 	}
 	t := &Transform{policy: p, mask: r.mask, code: r.newCode(r)}
 	digest := p.Digest()
-	t.keys.byMark = make([]*versionKey, r.versions+1) // +1: siv's marks are the versions, from 1
+	t.keys.byMark = make([]*versionKey, r.versions+1) // +1: those that stand in the token count from 1
 	for _, key := range keys {
 		if key.Version < 1 || key.Version > maxVersion {
 			return refuse("key version "+strconv.Itoa(key.Version)+" is outside 1 to "+strconv.Itoa(maxVersion), "")
@@ -98,7 +98,7 @@ func Compile(p Policy, keys []Key) (*Transform, error) {
 		if key.Secret.Len() != dekBytes {
 			return refuse("the key of version "+strconv.Itoa(key.Version)+" is not "+strconv.Itoa(dekBytes)+" bytes", "")
 		}
-		k := &versionKey{version: key.Version, mark: markOf(r.versions, key.Version)}
+		k := &versionKey{version: key.Version, mark: p.markOf(r.versions, key.Version)}
 		if other := t.keys.byMark[k.mark]; other != nil {
 			return refuse("key versions "+strconv.Itoa(other.version)+" and "+strconv.Itoa(k.version)+" have the same mark in a token",
 				"format "+p.Format+" can keep "+strconv.Itoa(r.versions)+" versions: destroy the older one first")
@@ -115,12 +115,13 @@ func Compile(p Policy, keys []Key) (*Transform, error) {
 	return t, nil
 }
 
-// markOf returns the mark that tokens of a version carry: the version itself where there is room for it.
-func markOf(versions, version int) int {
-	if versions < maxVersion {
-		return version % versions
+// markOf returns the mark that tokens of a version carry: the version itself where that stands in the token, and elsewhere
+// modulo the number of versions there is room for.
+func (p Policy) markOf(versions, version int) int {
+	if versions == maxVersion && p.Method() != FF1 {
+		return version
 	}
-	return version
+	return version % versions
 }
 
 // deriver returns the key derivation for one version: HKDF-SHA-256 (RFC 5869) without a salt, which a DEK of full

@@ -16,7 +16,9 @@ var uuidFormat = format{
 	prepare: func(p Policy, r *resolved) *PolicyError {
 		r.versions, r.values = uuidVersions, new(big.Int).Lsh(big.NewInt(1), 120+5)
 		r.calls = expected(r.values)
-		r.guard = uuidGuard
+		r.guard = func(column string) string {
+			return "(" + column + ` COLLATE "C" LIKE '________-____-____-____-____________' AND ` + uuidGuard(column) + ")"
+		}
 		r.typed = func(column, sqlType string) string {
 			if sqlType != "uuid" {
 				return ""
@@ -28,6 +30,7 @@ var uuidFormat = format{
 	},
 }
 
+// uuidGuard looks at the variant digit.
 func uuidGuard(text string) string {
 	digit := "pg_catalog.substr(" + text + `, 20, 1) COLLATE "C"`
 	return "(" + digit + " < '8' OR " + digit + " > 'b')"

@@ -41,7 +41,7 @@ func (p Policy) prepareWhole(r *resolved) {
 	} else {
 		r.newCode = func(r resolved) code { return &sealedWhole{resolved: r, inner: inner(r)} }
 	}
-	r.guard = func(column string) string { return guardSealed(column, symbols, "%") }
+	r.guard = func(column string) string { return guardSealed(column, column, symbols) }
 }
 
 // collisions states the birthday bound: among n values two have one token with a probability below n²/2^(bits+1).

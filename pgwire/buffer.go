@@ -20,9 +20,14 @@ var (
 	writeBuffers = sync.Pool{New: func() any { return new([writeSize]byte) }}
 )
 
-// reader buffers what a connection receives. It holds a buffer only while there is something in it.
+// earlySize is enough for what an honest client sends before it is authenticated.
+const earlySize = 1 << 10
+
+// reader buffers what a connection receives. It holds a buffer only while there is something in it; until the session is ready that is a small one, because
+// anybody can open a connection and send nothing.
 type reader struct {
 	src      io.Reader
+	early    bool // the session is not ready
 	pooled   *[readSize]byte
 	buf      []byte // of pooled, or a small one of its own
 	from, to int    // what is unread
@@ -67,7 +72,10 @@ func (b *reader) Read(p []byte) (int, error) {
 
 // fill reads once, behind what is buffered, whose place may change.
 func (b *reader) fill() error {
-	if b.pooled == nil {
+	if b.early && b.buf == nil {
+		b.buf = make([]byte, earlySize)
+	}
+	if b.pooled == nil && (!b.early || b.Buffered() == len(b.buf)) {
 		b.pooled = readBuffers.Get().(*[readSize]byte)
 		b.to = copy(b.pooled[:], b.unread())
 		b.from, b.buf = 0, b.pooled[:]
@@ -146,15 +154,22 @@ func (w *writer) push() error {
 	return w.write(w.buf[:n])
 }
 
+// write sends p in pieces, so that a socket never keeps more than one that the kernel did not take.
 func (w *writer) write(p []byte) error {
 	w.sent.Add(int64(len(p)))
-	if _, err := w.dst.Write(p); err != nil {
-		return err
+	for len(p) > 0 {
+		n := min(len(p), readSize)
+		if _, err := w.dst.Write(p[:n]); err != nil {
+			return err
+		}
+		p = p[n:]
+		if w.behind() && !w.nonblock {
+			if err := w.sock.Drain(0); err != nil {
+				return err
+			}
+		}
 	}
-	if w.sock == nil || w.nonblock || !w.sock.Behind() {
-		return nil
-	}
-	return w.sock.Drain(0)
+	return nil
 }
 
 // Flush sends what is buffered.

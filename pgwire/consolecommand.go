@@ -243,14 +243,6 @@ func (k *console) reload() error {
 	return nil
 }
 
-// Reload reads again what the configuration was made of.
-func (s *Server) Reload() error {
-	if s.cfg.Reload == nil {
-		return nil
-	}
-	return s.cfg.Reload()
-}
-
 // kill ends the session whose server process has that ID.
 func (s *Server) kill(pid uint32) error {
 	var found *session

@@ -2,16 +2,20 @@ package pgwire
 
 import (
 	"errors"
+	"net"
 	"sync/atomic"
 
 	"pgveil/internal/netloop"
 )
 
-// errAway says that a message cannot be handled on a loop's thread, because handling it may wait. Nothing has been done with it yet.
+// errAway says that a message cannot be handled on a loop's thread, because handling it may wait or takes long. Nothing has been done with it yet.
 var errAway = errors.New("must wait")
 
 // errIdle says that everything which has come was handled.
 var errIdle = errors.New("nothing to do")
+
+// errTurn says that the loop's other sessions come first.
+var errTurn = errors.New("others wait")
 
 // States of a direction. Who moves it out of idle owns it: a loop's thread while it is looping, a goroutine while it is away.
 const (
@@ -31,8 +35,13 @@ type direction struct {
 	traced   bool         // the message at the front was, before it had to wait
 	step     func() error // handles what has come and flushes it; errAway, errIdle, or an end
 	over     func() bool  // step would find an end that no event tells of
+	again    func()       // has the loop call ready once more
 	stop     func(error)  // called once, at the end, in a goroutine
+	fills    int          // reads of the source since a loop's thread took the direction
 }
+
+// maxFills is how often a loop's thread reads at a stretch. A source that has still more must wait until the others had their turn.
+const maxFills = 16
 
 // mode says how reads and writes behave while the owner works. It belongs to the owner.
 func (d *direction) mode(inline bool) {
@@ -49,6 +58,7 @@ func (d *direction) ready() bool {
 	if !d.state.CompareAndSwap(idle, looping) {
 		return false
 	}
+	d.fills = 0
 	for {
 		d.mode(true)
 		err := d.step()
@@ -58,6 +68,10 @@ func (d *direction) ready() bool {
 			if !d.over() || !d.state.CompareAndSwap(idle, looping) {
 				return true
 			}
+		case errors.Is(err, errTurn):
+			d.state.Store(idle)
+			d.again()
+			return true
 		case errors.Is(err, errAway):
 			d.state.Store(away)
 			go d.serve() // ends when nothing is left to do, or with the session
@@ -99,19 +113,31 @@ func (d *direction) kick() {
 	}
 }
 
-// more reads what has come, without waiting where a loop serves the source. It says errIdle when there is nothing, and when the destination must
-// take something first.
+// more reads what has come, without waiting where a loop serves the source. It says errIdle when there is nothing, and on a loop's thread when the
+// destination must take something first. A goroutine waits for that: it does not leave the direction idle with something to write, because the event
+// that there is room may have come while it had the direction.
 func (d *direction) more() error {
 	if d.src.sock == nil || !d.src.sock.Adopted() {
 		return d.src.r.fill()
 	}
-	if d.inline && d.dst.w.behind() {
+	if d.src.sock.Closed() {
+		return net.ErrClosed // even while the destination takes nothing
+	}
+	switch {
+	case d.dst.w.behind() && !d.inline:
+		if err := d.dst.sock.Drain(0); err != nil {
+			return err
+		}
+	case d.dst.w.behind():
 		if err := d.dst.sock.Flush(); err != nil {
 			return err
 		}
 		if d.dst.w.behind() {
 			return errIdle
 		}
+	}
+	if d.fills++; d.inline && d.fills > maxFills {
+		return errTurn
 	}
 	d.src.sock.SetNonblock(true)
 	err := d.src.r.fill()

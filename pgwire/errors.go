@@ -17,9 +17,18 @@ type failure struct {
 	hint     string
 	position int    // 1-based, in characters; 0: none
 	raw      []byte // of the server: passed on as it came
+	cause    string // for the log alone
 }
 
 func (f *failure) Error() string { return f.message }
+
+// sqlstate is the code, also of an error of the server's.
+func (f *failure) sqlstate() string {
+	if f.raw != nil {
+		return (&serverError{f.raw}).field('C')
+	}
+	return f.code
+}
 
 // routine marks an error as ours in the field R.
 const routine = "pgveil"

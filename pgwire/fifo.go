@@ -30,7 +30,7 @@ type expected struct {
 	intent *intent
 }
 
-// fifo is what was sent and not yet answered, in order. The upstream goroutine pushes, the downstream one pops.
+// fifo is what was sent and not yet answered, in order. The upstream direction pushes, the downstream one pops.
 type fifo struct {
 	mu       sync.Mutex
 	queue    []*expected

@@ -228,6 +228,16 @@ func TestForeignKeyErrorsDoNotShowTokens(t *testing.T) {
 	if strings.Contains(pe.Detail, "t1_") {
 		t.Error("the DETAIL of a deferred constraint shows a token")
 	}
+	f.must(app, "rollback", "create table parent (id int primary key)", "create table other (id int references parent)")
+	for _, c := range []struct{ code, statement, detail string }{
+		{"23505", "insert into parent values (1), (1)", "Key (id)=(1) already exists."},
+		{"23503", "insert into other values (1)", `Key (id)=(1) is not present in table "parent".`},
+		{"23502", "insert into parent values (null)", "Failing row contains (null)."},
+	} {
+		if pe := f.refused(app, c.code, c.statement, simple()...); pe.Detail != c.detail {
+			t.Errorf("%s: DETAIL %q of a table that nothing protected is joined to, want %q", c.statement, pe.Detail, c.detail)
+		}
+	}
 }
 
 func TestPortalsAndPreparedStatementsAreWhatTheServerSays(t *testing.T) {

@@ -41,12 +41,21 @@ type wire struct {
 
 // newWire frames conn.
 func newWire(conn net.Conn) *wire {
-	under := conn
-	if t, ok := conn.(*tls.Conn); ok {
-		under = t.NetConn()
+	sock := socketUnder(conn)
+	return &wire{conn: conn, sock: sock, r: &reader{src: conn, early: true}, w: &writer{dst: conn, sock: sock}}
+}
+
+// socketUnder finds the socket beneath TLS and what was read ahead; nil where there is none.
+func socketUnder(conn net.Conn) *netloop.Socket {
+	switch c := conn.(type) {
+	case *netloop.Socket:
+		return c
+	case *tls.Conn:
+		return socketUnder(c.NetConn())
+	case *early:
+		return socketUnder(c.Conn)
 	}
-	sock, _ := under.(*netloop.Socket)
-	return &wire{conn: conn, sock: sock, r: &reader{src: conn}, w: &writer{dst: conn, sock: sock}}
+	return nil
 }
 
 // header reads a message's type and the length of its body. The body must be taken by take, forward or skip before the next header.

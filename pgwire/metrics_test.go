@@ -62,7 +62,9 @@ func TestMetricsCount(t *testing.T) {
 	}
 	f.must(app, "begin", "select 1")
 	app.Close(t.Context())
-	f.until("the session is over", func() bool { return strings.Contains(f.metrics(), `pgveil_pgwire_sessions{state="idle in transaction"} 0`) })
+	f.until("the session is over", func() bool {
+		return strings.Contains(f.metrics(), `pgveil_pgwire_sessions{state="idle in transaction"} 0`)
+	})
 	got := f.metrics()
 	for _, line := range []string{
 		`pgveil_pgwire_values_total{view="clear"} 1`, `pgveil_pgwire_statements_total{verdict="refused"} 1`, `pgveil_pgwire_authentication_failures_total 1`,

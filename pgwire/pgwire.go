@@ -1,4 +1,4 @@
-// Package pgwire is the front-end: it speaks PostgreSQL's frontend/backend protocol 3.0 (the manual's chapter of that name) to
+// Package pgwire is the front-end: it speaks PostgreSQL's frontend/backend protocol 3.0 and 3.2 (the manual's chapter of that name) to
 // clients and to the backing database, relays what nothing protected is named in as bytes, and transforms the rest.
 //
 // Start with New and Server.Serve. One client connection is one session, pinned to one connection of the backing database that is
@@ -6,13 +6,13 @@
 //
 //	client            front-end session                         backing database
 //	  |  SSLRequest, StartupMessage    |                               |
-//	  |  SCRAM-SHA-256 (verifier)      |  SCRAM-SHA-256 (ClientKey)    |
+//	  |  SCRAM (verifier)              |  SCRAM (ClientKey)            |
 //	  |------------------------------->|------------------------------>|
-//	  |  Query, Parse, Bind, …         |  upstream goroutine: analyze, |
+//	  |  Query, Parse, Bind, …         |  upstream: analyze,           |
 //	  |------------------------------->|  make tokens, note what is    |
 //	  |                                |  expected, send               |
 //	  |                                |------------------------------>|
-//	  |  RowDescription, DataRow, …    |  downstream goroutine: match  |
+//	  |  RowDescription, DataRow, …    |  downstream: match            |
 //	  |<-------------------------------|  each reply to what is        |
 //	  |                                |  expected, transform rows     |
 //
@@ -26,13 +26,16 @@
 package pgwire
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -71,24 +74,53 @@ type Config struct {
 	Service func(ctx context.Context, database string) (*pgx.Conn, error)
 	// Audit returns when the record is durable; where it fails, nothing is shown.
 	Audit func(ctx context.Context, r AuditRecord) error
-	// TLS is offered to clients; nil means that SSLRequest is answered N.
+	// TLS is offered to clients; nil means that SSLRequest is answered N. Of it Certificates or GetCertificate say what is shown. With
+	// ClientCAs and VerifyClientCertIfGiven, a client whose certificate bears its role's name needs no password, if the catalog says so.
 	TLS *tls.Config
+	// Reload reads again what TLS and Backing were made of, for Server.Reload; nil means that there is nothing to read.
+	Reload func() (Files, error)
 	// Logger gets one line a connection; nil means silent.
 	Logger *slog.Logger
-	// Loops is how many threads relay; 0 means one for every two processors.
+	// Loops is how many threads relay; 0 means one for every two processors, and less none: then goroutines do, as where the platform has no loops.
 	Loops int
 	// Trace logs the type and length of every message of every session, and nothing of what it holds.
 	Trace bool
 	// Admins are the roles that may use the console, by name.
 	Admins []string
-	// Reload reads again what the configuration was made of; nil means that there is nothing to read.
-	Reload func() error
 	// Settings and Version are what the console shows under these names.
 	Settings []Setting
 	Version  string
-	// ConnectTimeout bounds start-up and authentication on both legs; 0 means 30 s.
+	// ConnectTimeout bounds start-up and authentication, as authentication_timeout does; 0 means 60 s.
 	ConnectTimeout time.Duration
+	// KeepAlive is how long a connection is silent before TCP asks whether the other side is still there; 0 means 60 s, less means never.
+	KeepAlive time.Duration
+
+	// MaxConnections and MaxConnectionsPerRole bound the sessions; 0 means no bound.
+	MaxConnections, MaxConnectionsPerRole int
+	// MaxStartups bounds the connections that are not authenticated yet; 0 means 1000.
+	MaxStartups int
+
+	// StatementTimeout, IdleSessionTimeout and IdleInTransactionTimeout are sessions' settings of those names in the backing database, unless
+	// the client says otherwise; 0 leaves them as they are there. PostgreSQL 13 has no idle_session_timeout.
+	StatementTimeout, IdleSessionTimeout, IdleInTransactionTimeout time.Duration
+
+	// ProxyFrom are the load balancers that say by a PROXY protocol header who connects. If there are any, a connection from elsewhere, or
+	// without the header, is refused.
+	ProxyFrom []netip.Prefix
 }
+
+// Files are the parts of a Config that are made of files.
+type Files struct {
+	TLS     *tls.Config
+	Backing *pgconn.Config
+}
+
+// Defaults of Config.
+const (
+	defaultConnectTimeout = 60 * time.Second
+	defaultKeepAlive      = 60 * time.Second
+	defaultMaxStartups    = 1000
+)
 
 // Setting is a line of SHOW CONFIG. It holds no secret.
 type Setting struct{ Name, Value, Default string }
@@ -100,8 +132,14 @@ type Server struct {
 	ctx     context.Context // ends when Serve is told to stop; for what a session waits on
 	stop    context.CancelFunc
 
-	loops *netloop.Group
-	gate  gate
+	loops         *netloop.Group
+	gate          gate
+	tls           atomic.Pointer[tls.Config] // what Reload read last
+	backing       atomic.Pointer[pgconn.Config]
+	limits        limits
+	avoided       avoided
+	protocol      knowledge
+	noIdleTimeout atomic.Bool // the backing database has no idle_session_timeout
 
 	mu        sync.Mutex
 	sessions  map[*session]struct{}
@@ -119,9 +157,11 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	if cfg.ConnectTimeout == 0 {
-		cfg.ConnectTimeout = 30 * time.Second
+	if err := checkBacking(cfg.Backing); err != nil {
+		return nil, err
 	}
+	cfg.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, defaultConnectTimeout)
+	cfg.KeepAlive = cmp.Or(cfg.KeepAlive, defaultKeepAlive)
 	s := &Server{cfg: cfg, sessions: map[*session]struct{}{}, early: map[net.Conn]struct{}{}, databases: map[string]*database{}, consoles: map[string]*console{}}
 	s.metrics = newMetrics(s)
 	if cfg.Loops == 0 {
@@ -131,6 +171,10 @@ func New(cfg Config) (*Server, error) {
 	if s.loops, err = netloop.New(cfg.Loops); err != nil {
 		return nil, err
 	}
+	s.limits = limits{sessions: cfg.MaxConnections, perRole: cfg.MaxConnectionsPerRole, startups: cmp.Or(cfg.MaxStartups, defaultMaxStartups),
+		early: map[*ticket]struct{}{}, roles: map[string]int{}}
+	s.tls.Store(cfg.TLS)
+	s.backing.Store(cfg.Backing)
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -214,15 +258,12 @@ func (s *Server) starting(conn net.Conn) (done func()) {
 	}
 }
 
-// add registers a session that is ready; it says false when the server is stopping.
+// add registers a session that is ready; it says false when the server is stopping, which ends the session all the same when drainTime is over.
 func (s *Server) add(x *session) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ctx.Err() != nil {
-		return false
-	}
 	s.sessions[x] = struct{}{}
-	return true
+	return s.ctx.Err() == nil
 }
 
 // remove forgets a session that has ended.

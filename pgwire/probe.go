@@ -13,7 +13,7 @@ var (
 	errSkipped = errors.New("the server skips until Sync")
 )
 
-// probe is a query of the front-end's own on the session's connection, whose replies the client does not see. The upstream goroutine sends it
+// probe is a query of the front-end's own on the session's connection, whose replies the client does not see. The upstream direction sends it
 // and waits; the downstream one fills it.
 type probe struct {
 	rows   [][][]byte

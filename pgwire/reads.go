@@ -24,7 +24,7 @@ type intent struct {
 	shown  int64
 }
 
-// reads are the session's intents, by what they cover. Both goroutines use them; an intent's counts change under mu.
+// reads are the session's intents, by what they cover. Both directions use them; an intent's counts change under mu.
 type reads struct {
 	x    *session
 	mu   sync.Mutex

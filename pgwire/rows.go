@@ -8,7 +8,7 @@ import (
 	"pgveil/sql"
 )
 
-// shown says what becomes of a result's columns on their way to the client. It belongs to the downstream goroutine.
+// shown says what becomes of a result's columns on their way to the client. It belongs to the downstream direction.
 type shown struct {
 	columns []shownColumn // one a result column; empty: nothing is done
 	intent  *intent

@@ -29,7 +29,7 @@ type view struct {
 	schema  *sql.Schema
 	origins map[origin]*catalog.Column
 	names   map[string]*catalog.Column // "schema"."table"."column"
-	tables  map[string]struct{}        // "schema"."table" of protected relations
+	tables  map[string]struct{}        // "schema"."table" of protected relations, those that show them, and those joined to either by a foreign key
 	columns string                     // what is protected, in one text, to compare
 	reaches map[uint32]struct{}        // views and children of protected relations
 	lapsed  bool                       // too old to decide by: nothing protected may be shown
@@ -160,7 +160,7 @@ func (d *database) look(ctx context.Context, snap *catalog.Snapshot, since time.
 	}
 	same := d.last() != nil && d.last().snap.Epoch() == snap.Epoch()
 	if len(snap.Columns(d.name)) == 0 {
-		v := newView(snap, d.name, nil, nil, nil)
+		v := newView(snap, d.name, nil, nil, nil, nil)
 		d.seen.Store(&sighting{view: v})
 		return v, nil
 	}
@@ -242,6 +242,7 @@ UNION ALL SELECT 'o' || o.oid::pg_catalog.text || ' ' || o.xmin::pg_catalog.text
 UNION ALL SELECT 't' || t.oid::pg_catalog.text || ' ' || t.xmin::pg_catalog.text FROM pg_catalog.pg_cast t WHERE t.oid >= `+firstUserOID+`
 UNION ALL SELECT 'd' || f.oid::pg_catalog.text || ' ' || f.xmin::pg_catalog.text FROM pg_catalog.pg_attrdef f
 UNION ALL SELECT 'k' || k.oid::pg_catalog.text || ' ' || k.xmin::pg_catalog.text FROM pg_catalog.pg_constraint k WHERE k.contypid <> 0
+	OR k.contype = 'f' AND (k.conrelid = ANY ($1::pg_catalog.oid[]) OR k.confrelid = ANY ($1::pg_catalog.oid[]))
 UNION ALL SELECT 'y' || y.oid::pg_catalog.text || ' ' || y.xmin::pg_catalog.text FROM pg_catalog.pg_type y WHERE y.typtype = 'd' AND y.oid >= `+firstUserOID+`
 UNION ALL SELECT 'a' || a.attrelid::pg_catalog.text || ' ' || a.attnum::pg_catalog.text || ' ' || a.xmin::pg_catalog.text FROM pg_catalog.pg_attribute a
 	WHERE a.attrelid = ANY ($1::pg_catalog.oid[]) AND a.attnum > 0
@@ -308,6 +309,12 @@ WITH RECURSIVE reached(class, oid) AS (
 SELECT c.oid, c.relname, n.nspname FROM reached JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) reached.oid JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 WHERE reached.class OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid`
 
+// partnersQuery lists the tables on either end of the foreign keys of the relations $1. The error of a violation names the one and may show the other's key.
+const partnersQuery = `
+SELECT c.relname, n.nspname FROM pg_catalog.pg_constraint k
+JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) k.conrelid OR c.oid OPERATOR(pg_catalog.=) k.confrelid JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+WHERE k.contype OPERATOR(pg_catalog.=) 'f'::pg_catalog."char" AND (k.conrelid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.oid[]) OR k.confrelid OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.oid[]))`
+
 // load reads a database's view through query.
 func load(ctx context.Context, query querier, snap *catalog.Snapshot, name string) (*view, error) {
 	version, err := query(ctx, "SELECT pg_catalog.current_setting('server_version_num')")
@@ -352,7 +359,15 @@ func load(ctx context.Context, query querier, snap *catalog.Snapshot, name strin
 			break
 		}
 	}
-	return newView(snap, name, relations, functions, dependents), nil
+	reached := []string{}
+	for _, d := range dependents {
+		reached = append(reached, string(d[0]))
+	}
+	partners, err := query(ctx, partnersQuery, "{"+strings.Join(reached, ",")+"}")
+	if err != nil {
+		return nil, err
+	}
+	return newView(snap, name, relations, functions, dependents, partners), nil
 }
 
 // function reads a row of functionsQuery.
@@ -368,7 +383,7 @@ func function(r [][]byte) sql.Function {
 	return f
 }
 
-func newView(snap *catalog.Snapshot, name string, relations []string, functions []sql.Function, dependents [][][]byte) *view {
+func newView(snap *catalog.Snapshot, name string, relations []string, functions []sql.Function, dependents, partners [][][]byte) *view {
 	v := &view{snap: snap, schema: sql.NewSchema(relations, functions), origins: map[origin]*catalog.Column{}, names: map[string]*catalog.Column{},
 		tables: map[string]struct{}{}, reaches: map[uint32]struct{}{}}
 	direct := map[uint32]bool{}
@@ -389,6 +404,9 @@ func newView(snap *catalog.Snapshot, name string, relations []string, functions 
 			v.reaches[uint32(oid)] = struct{}{}
 			v.tables[tableKey(string(d[2]), string(d[1]))] = struct{}{}
 		}
+	}
+	for _, p := range partners {
+		v.tables[tableKey(string(p[1]), string(p[0]))] = struct{}{}
 	}
 	return v
 }

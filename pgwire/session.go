@@ -27,6 +27,8 @@ type session struct {
 	dbName string
 	db     *database
 	addr   string
+	facts  []any   // of the connection, for the log
+	ticket *ticket // its place among the connections
 	pid    uint32
 	began  time.Time
 	key    []byte // a CancelRequest for the server's process
@@ -78,7 +80,7 @@ func (s *Server) open(c *wire, st *startup) (*session, error) {
 			return nil, err
 		}
 	}
-	keys, final, err := s.authenticate(c, st.user)
+	keys, final, err := s.authenticate(c, st)
 	if err != nil {
 		return nil, err
 	}
@@ -90,19 +92,15 @@ func (s *Server) open(c *wire, st *startup) (*session, error) {
 	}
 	defer s.gate.leave()
 	ctx, cancel := context.WithCancel(context.Background()) // a session outlives the order to stop by the time it needs to finish
+	stopping := context.AfterFunc(s.ctx, cancel)            // until it is a session
 	b, err := s.login(ctx, st, keys)
+	stopping()
 	if err != nil {
 		cancel()
-		var e *serverError
-		if errors.As(err, &e) {
-			c.send('E', e.body)
-			c.w.Flush()
-			return nil, io.EOF
-		}
 		return nil, err
 	}
-	x := &session{srv: s, ctx: ctx, cancel: cancel, client: c, server: b.wire, role: st.user, dbName: st.db, db: s.database(st.db), addr: c.conn.RemoteAddr().String(),
-		pid: b.pid, began: time.Now(), fifo: newFIFO(), portals: map[string]*portal{}, params: b.params, key: cancelRequest(b.greeting)}
+	x := &session{srv: s, ctx: ctx, cancel: cancel, client: c, server: b.wire, role: st.user, dbName: st.db, db: s.database(st.db), addr: st.addr,
+		facts: st.facts(), ticket: st.ticket, pid: b.pid, began: time.Now(), fifo: newFIFO(), portals: map[string]*portal{}, params: b.params, key: cancelRequest(b.greeting)}
 	x.noteName()
 	x.statements.init()
 	x.reads.init(x)
@@ -110,7 +108,9 @@ func (s *Server) open(c *wire, st *startup) (*session, error) {
 	x.status.Store(int32(b.status))
 	x.checkEncoding()
 	x.since = time.Now() // what was made before this connection is known to it
-	c.send('R', append(appendInt32(nil, authSASLFinal), final...))
+	if final != nil {
+		c.send('R', append(appendInt32(nil, authSASLFinal), final...))
+	}
 	c.send('R', appendInt32(nil, authOK))
 	if _, err := c.w.Write(b.greeting); err == nil {
 		err = c.w.Flush()
@@ -140,6 +140,7 @@ func (x *session) start() {
 		over: func() bool { return x.server.sock.Closed() || x.leaving() }}
 	x.up.state.Store(away)
 	x.down.state.Store(away)
+	x.client.r.early, x.server.r.early = false, false
 	if x.srv.cfg.Trace {
 		x.trace()
 	}
@@ -166,12 +167,11 @@ func (x *session) adopt() error {
 		x.srv.cfg.Logger.Error("connection could not be served", "error", err)
 		x.client.conn.Close()
 	}
-	x.up.state.Store(idle)
-	x.down.state.Store(idle)
-	l.Post(func() {
-		x.down.ready()
-		x.up.ready()
-	})
+	for _, d := range []*direction{&x.down, &x.up} {
+		d.again = func() { l.Post(func() { d.ready() }) }
+		d.state.Store(idle)
+		d.again()
+	}
 	return nil
 }
 
@@ -207,7 +207,7 @@ func (x *session) downEnded(err error) {
 	x.cancel()
 	x.server.conn.Close() // wakes upstream where it writes
 	if x.client.sock != nil {
-		x.client.sock.Drain(lastWordsTime)
+		x.client.sock.Drain(x.patience())
 	}
 	x.client.conn.Close() // and where it reads
 	x.up.kick()
@@ -228,8 +228,10 @@ func (x *session) halfEnded() {
 		}
 	}
 	x.reads.finish()
-	x.srv.cfg.Logger.Info("session ended", "session", x.pid, "role", x.role, "database", x.dbName, "addr", x.addr,
-		"duration", time.Since(x.began), "reason", reason(x, x.upErr, x.downErr))
+	x.srv.cfg.Logger.Info("session ended", append([]any{"session", x.pid, "role", x.role, "database", x.dbName, "addr", x.addr,
+		"application_name", printable(x.params["application_name"]), "duration", time.Since(x.began), "reason", reason(x, x.upErr, x.downErr),
+		"received", x.client.r.received.Load(), "sent", x.client.w.sent.Load()}, x.facts...)...)
+	x.ticket.leave()
 	x.srv.remove(x)
 }
 
@@ -277,8 +279,19 @@ func (x *session) finish() {
 // leaving tells whether the session was asked to end, and has nothing to finish.
 func (x *session) leaving() bool { return x.stopping.Load() && x.fifo.isEmpty() }
 
-// lastWordsTime is how long a client may take to receive why its session ends.
-const lastWordsTime = time.Second
+// How long a client may take to receive why its session ends, and what the server said before it ended the session itself.
+const (
+	lastWordsTime = time.Second
+	restTime      = time.Minute
+)
+
+// patience is how long to wait for the client to take what was sent to it.
+func (x *session) patience() time.Duration {
+	if x.cleanEnd.Load() && !x.stopping.Load() {
+		return restTime
+	}
+	return lastWordsTime
+}
 
 // say sends the client why its session ends. It does not wait for a client that does not read; downEnded does, for a moment.
 func (x *session) say(f *failure) {

@@ -17,14 +17,14 @@ type statement struct {
 	newer   *statement // a later analysis of the same statement; under the mutex of statements
 }
 
-// portal is a bound statement. cols is set by the downstream goroutine from our own Describe, before rows of it arrive.
+// portal is a bound statement. cols is set by the downstream direction from our own Describe, before rows of it arrive.
 type portal struct {
 	stmt   *statement
 	intent *intent
 	cols   *shown
 }
 
-// statements are the session's prepared statements: what the server has confirmed, and what was sent and not yet answered. Both goroutines use it.
+// statements are the session's prepared statements: what the server has confirmed, and what was sent and not yet answered. Both directions use it.
 type statements struct {
 	mu        sync.Mutex
 	confirmed map[string]*statement

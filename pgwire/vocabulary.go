@@ -19,16 +19,21 @@ type vocabulary struct {
 	mu sync.Mutex // of writers
 }
 
-// fresh tells whether text has a word that is new, and adds its words.
-func (v *vocabulary) fresh(text string) bool {
+// unknown tells whether text has a word that is new.
+func (v *vocabulary) unknown(text string) bool {
 	known := v.words.Load()
-	isNew := sql.NewWord(text, func(w string) bool {
+	return sql.NewWord(text, func(w string) bool {
 		if known == nil {
 			return false
 		}
 		_, ok := (*known)[w]
 		return ok
 	})
+}
+
+// fresh is unknown, and adds the words. That takes a copy of the vocabulary.
+func (v *vocabulary) fresh(text string) bool {
+	isNew := v.unknown(text)
 	if isNew {
 		v.learn(text)
 	}

@@ -233,8 +233,23 @@ func (a *analysis) comparison(e *pg.A_Expr, sc *scope) (done bool, err error) {
 		if c, ok := a.protectedSide(e.Lexpr, sc); ok {
 			return a.compare(e, c, e.Rexpr.GetList().GetItems(), sc)
 		}
+	case pg.A_Expr_Kind_AEXPR_OP_ANY, pg.A_Expr_Kind_AEXPR_OP_ALL:
+		array := arrayOf(e.Rexpr)
+		if c, ok := a.protectedSide(e.Lexpr, sc); ok && array != nil {
+			return a.compare(e, c, array.Elements, sc)
+		}
 	}
 	return false, nil
+}
+
+// arrayOf gives the ARRAY[…] that n is, or is a cast of to text[] or varchar[]; else nil.
+func arrayOf(n *pg.Node) *pg.A_ArrayExpr {
+	if tc := n.GetTypeCast(); tc != nil && len(tc.TypeName.GetArrayBounds()) == 1 {
+		if textType(&pg.TypeName{Names: tc.TypeName.Names, Typmods: tc.TypeName.Typmods, Setof: tc.TypeName.Setof, PctType: tc.TypeName.PctType}) {
+			n = tc.Arg
+		}
+	}
+	return n.GetAArrayExpr()
 }
 
 // protectedSide tells whether n is a bare reference to a protected column, seen or not.

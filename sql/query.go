@@ -1,6 +1,8 @@
 package sql
 
 import (
+	"slices"
+
 	pg "github.com/pganalyze/pg_query_go/v6"
 )
 
@@ -157,6 +159,9 @@ func (a *analysis) simpleSelect(s *pg.SelectStmt, sc *scope, to destination) (re
 // grouping checks GROUP BY and DISTINCT ON. A name in GROUP BY is an input column first and an output column second.
 func (a *analysis) grouping(s *pg.SelectStmt, sc *scope, out result) error {
 	for _, g := range s.GroupClause {
+		if a.groups(g, sc, out) {
+			continue
+		}
 		if err := a.byPosition(g, out, "GROUP BY"); err != nil {
 			return err
 		}
@@ -182,6 +187,19 @@ func (a *analysis) grouping(s *pg.SelectStmt, sc *scope, out result) error {
 		}
 	}
 	return nil
+}
+
+// groups tells whether g is a protected column alone, by its name, a result column's name or its position: equal values have equal tokens, so
+// that the groups are the same.
+func (a *analysis) groups(g *pg.Node, sc *scope, out result) bool {
+	if _, ok := a.protectedSide(g, sc); ok {
+		return true
+	}
+	if i := int(g.GetAConst().GetIval().GetIval()); i > 0 && i <= len(out.columns) && !out.open {
+		return out.columns[i-1].stored()
+	}
+	name := path(g.GetColumnRef().GetFields())
+	return len(name) == 1 && slices.ContainsFunc(out.columns, func(c column) bool { return c.name == name[0] && c.stored() })
 }
 
 // ordering checks ORDER BY, where a bare name is an output column first.

@@ -23,6 +23,9 @@ func (c column) String() string {
 	return c.name
 }
 
+// stored tells whether the column is a protected one as its relation holds it.
+func (c column) stored() bool { return c.policy != "" && !c.marked }
+
 // source is one FROM item.
 type source struct {
 	alias   string
@@ -30,6 +33,8 @@ type source struct {
 	columns []column
 	open    bool // further columns are not known: a function, a missing table
 	later   bool // a WITH RECURSIVE query that is defined further on
+
+	proposed bool // excluded of ON CONFLICT: the row of the INSERT, whose protected columns hold tokens by then
 }
 
 func (s *source) protected() (column, bool) {
@@ -134,6 +139,16 @@ func (sc *scope) anywhere(name string) column {
 		}
 	}
 	return column{}
+}
+
+// proposes tells whether n is excluded.column of the policy: what the INSERT has made a token of.
+func (sc *scope) proposes(n *pg.Node, policy string) bool {
+	names := path(n.GetColumnRef().GetFields())
+	if len(names) != 2 {
+		return false
+	}
+	src := sc.alias(names[0])
+	return src != nil && src.proposed && slices.ContainsFunc(src.columns, func(c column) bool { return c.name == names[1] && c.policy == policy })
 }
 
 func (sc *scope) alias(name string) *source {

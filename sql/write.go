@@ -139,6 +139,16 @@ func (a *analysis) assign(n *pg.Node, attr Attribute, rel *Relation, sc *scope, 
 	if n.GetSetToDefault() != nil {
 		return nil
 	}
+	if sc.proposes(n, attr.Policy) {
+		return nil
+	}
+	inner := n
+	for tc := inner.GetTypeCast(); tc != nil && textType(tc.TypeName); tc = inner.GetTypeCast() {
+		inner = tc.Arg
+	}
+	if e := inner.GetCaseExpr(); e != nil {
+		return a.assignCase(e, attr, rel, sc, where)
+	}
 	c := column{name: attr.Name, attr: attr.Name, policy: attr.Policy, relation: rel}
 	v, err := a.value(n)
 	if err != nil {
@@ -151,6 +161,25 @@ func (a *analysis) assign(n *pg.Node, attr Attribute, rel *Relation, sc *scope, 
 	return a.intoColumn(n, v, c)
 }
 
+// assignCase analyzes a CASE each of whose results may be stored in attr.
+func (a *analysis) assignCase(e *pg.CaseExpr, attr Attribute, rel *Relation, sc *scope, where string) error {
+	if err := a.expr(e.Arg, sc, "CASE"); err != nil {
+		return err
+	}
+	for _, n := range e.Args {
+		if err := a.expr(n.GetCaseWhen().GetExpr(), sc, "CASE"); err != nil {
+			return err
+		}
+		if err := a.assign(n.GetCaseWhen().GetResult(), attr, rel, sc, where); err != nil {
+			return err
+		}
+	}
+	if e.Defresult == nil {
+		return nil
+	}
+	return a.assign(e.Defresult, attr, rel, sc, where)
+}
+
 func (a *analysis) onConflict(oc *pg.OnConflictClause, rel *Relation, body *scope) error {
 	if oc == nil {
 		return nil
@@ -160,7 +189,7 @@ func (a *analysis) onConflict(oc *pg.OnConflictClause, rel *Relation, body *scop
 			return err
 		}
 	}
-	excluded := &source{alias: "excluded", rel: rel}
+	excluded := &source{alias: "excluded", rel: rel, proposed: true}
 	for _, c := range rel.Columns {
 		excluded.columns = append(excluded.columns, column{name: c.Name, attr: c.Name, policy: c.Policy, relation: rel})
 	}

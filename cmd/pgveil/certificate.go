@@ -15,13 +15,26 @@ import (
 	"time"
 )
 
-// loadTLS returns the server configuration of a certificate and its key in PEM files.
-func loadTLS(certFile, keyFile string) (*tls.Config, error) {
+// loadTLS returns the server configuration of a certificate and its key in PEM files. With a file of authorities, a client may show a
+// certificate of theirs; one of anybody else's is refused.
+func loadTLS(certFile, keyFile, clientCA string) (*tls.Config, error) {
 	cert, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
 		return nil, misconfigured("TLS certificate: %w", err)
 	}
-	return serverTLS(cert), nil
+	config := serverTLS(cert)
+	if clientCA == "" {
+		return config, nil
+	}
+	pem, err := os.ReadFile(clientCA)
+	if err != nil {
+		return nil, misconfigured("--tls-client-ca: %w", err)
+	}
+	config.ClientCAs, config.ClientAuth = x509.NewCertPool(), tls.VerifyClientCertIfGiven
+	if !config.ClientCAs.AppendCertsFromPEM(pem) {
+		return nil, misconfigured("--tls-client-ca: %s holds no PEM certificate", clientCA)
+	}
+	return config, nil
 }
 
 func serverTLS(cert tls.Certificate) *tls.Config {
@@ -67,5 +80,5 @@ func devTLS(certFile, keyFile string) (*tls.Config, error) {
 	); err != nil {
 		return nil, err
 	}
-	return loadTLS(certFile, keyFile)
+	return loadTLS(certFile, keyFile, "")
 }

@@ -138,6 +138,9 @@ func fresh(flags []cli.Flag) []cli.Flag {
 		case *cli.IntFlag:
 			c := *f
 			out[i] = &c
+		case *cli.DurationFlag:
+			c := *f
+			out[i] = &c
 		case *cli.GenericFlag:
 			c := *f
 			c.Value = new(pathList)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"pgveil/engine"
 	"pgveil/internal/secret"
@@ -251,3 +252,29 @@ func FuzzCSVRoundTrip(f *testing.F) {
 		}
 	})
 }
+
+// TestLongRowInSmallPieces: what was read before is not looked through again with every piece, which would take minutes here.
+func TestLongRowInSmallPieces(t *testing.T) {
+	t.Parallel()
+	f := testFilter(t, "text")
+	f.csv = &csvColumn{index: 1}
+	in := "1,\"" + strings.Repeat("a \"\"quoted\"\" line\n", 1<<19) + "\"\n2,b\n"
+	start := time.Now()
+	tokens, _, rows, err := f.through(t, pieces{strings.NewReader(in)})
+	if err != nil || rows != 2 {
+		t.Fatal(rows, err)
+	}
+	g := f.inverted()
+	g.csv = &csvColumn{index: 1}
+	if back, _, _, err := g.through(t, strings.NewReader(tokens)); err != nil || back != in {
+		t.Errorf("%d bytes come back of %d: %v", len(back), len(in), err)
+	}
+	if took := time.Since(start); took > 10*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}
+
+// pieces reads 512 bytes at a time.
+type pieces struct{ io.Reader }
+
+func (r pieces) Read(p []byte) (int, error) { return r.Reader.Read(p[:min(len(p), 512)]) }

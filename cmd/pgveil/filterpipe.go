@@ -159,6 +159,7 @@ type blockReader struct {
 	in   io.Reader
 	csv  bool
 	rest []byte // begun, but not ended
+	odd  bool   // number of quotes in what has begun, of CSV
 }
 
 var errLongLine = fmt.Errorf("a line of more than %d MiB", maxBlockBytes>>20)
@@ -182,6 +183,7 @@ func (r *blockReader) next(b *block) {
 		b.data = b.data[:from+n]
 		if err != nil {
 			if b.err = err; !errors.Is(err, io.EOF) {
+				r.odd = false
 				b.data = b.data[:r.cut(b.data, 0)] // a line that was cut short is no line
 			}
 			return
@@ -201,22 +203,24 @@ func (r *blockReader) next(b *block) {
 	}
 }
 
-// cut returns where the last whole line ends, 0 if there is none. Line ends are looked for from there on. In CSV a
-// line end behind an odd number of quotes is inside a field.
+// cut returns where the last whole line ends, 0 if there is none. Line ends are looked for from there on, where those before
+// were looked at already. In CSV a line end behind an odd number of quotes is inside a field.
 func (r *blockReader) cut(data []byte, from int) int {
+	data = data[from:]
 	if !r.csv {
-		if at := bytes.LastIndexByte(data[from:], '\n'); at >= 0 {
+		if at := bytes.LastIndexByte(data, '\n'); at >= 0 {
 			return from + at + 1
 		}
 		return 0
 	}
-	for end, odd := len(data), bytes.Count(data, quote)%2 == 1; ; {
+	r.odd = r.odd != (bytes.Count(data, quote)%2 == 1)
+	for end, odd := len(data), r.odd; ; {
 		at := bytes.LastIndexByte(data[:end], '\n')
 		if at < 0 {
 			return 0
 		}
 		if odd = odd != (bytes.Count(data[at:end], quote)%2 == 1); !odd {
-			return at + 1
+			return from + at + 1
 		}
 		end = at
 	}

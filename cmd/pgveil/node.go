@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -22,18 +23,17 @@ var nodeRoles = []string{"wire", "http", "replicate"}
 
 // A node is one process at work: some or all of the front-end, the replication workers and HTTP.
 type node struct {
-	control  *control
-	name     string         // of the audit chain; empty: the host's
-	only     []string       // of nodeRoles
-	backing  *pgconn.Config // where the front-end's sessions go
-	tls      *tls.Config    // nil: clients are not offered TLS
-	wire     net.Listener   // nil without the role
-	web      net.Listener   // nil without the role
-	admins   []string       // roles that may use the console
-	trace    bool
-	settings []pgwire.Setting // what the console shows of the flags
-	status   *status
-	logger   *slog.Logger
+	control *control
+	name    string           // of the audit chain; empty: the host's
+	only    []string         // of nodeRoles
+	backing *pgconn.Config   // where the front-end's sessions go
+	tls     *tls.Config      // nil: clients are not offered TLS
+	front   pgwire.Config    // what else the flags say of the front-end
+	hangups <-chan os.Signal // each makes the front-end reload; nil: none comes
+	wire    net.Listener     // nil without the role
+	web     net.Listener     // nil without the role
+	status  *status
+	logger  *slog.Logger
 }
 
 func (n *node) is(role string) bool { return slices.Contains(n.only, role) }
@@ -66,6 +66,7 @@ func (n *node) run(ctx context.Context) (err error) {
 		}
 		n.status.registry.MustRegister(front.Collector())
 		parts.Go(func() error { return front.Serve(ctx, n.wire) })
+		parts.Go(func() error { return n.reloads(ctx, front) })
 	}
 	if n.is("replicate") {
 		s := &streams{control: n.control, logger: n.logger, metrics: replication.NewMetrics()}
@@ -97,8 +98,13 @@ func (n *node) service(ctx context.Context, database string) (*pgx.Conn, error) 
 	if err != nil {
 		return nil, badDSN("PGVEIL_DATABASE_URL", err)
 	}
-	if n.backing != nil {
-		config.Host, config.Port, config.TLSConfig, config.Fallbacks = n.backing.Host, n.backing.Port, n.backing.TLSConfig, n.backing.Fallbacks
+	if b := n.backing; b != nil { // where the sessions go, and how
+		config.Host, config.Port, config.TLSConfig, config.Fallbacks = b.Host, b.Port, b.TLSConfig, b.Fallbacks
+		config.SSLNegotiation, config.ChannelBinding, config.RequireAuth, config.ValidateConnect = b.SSLNegotiation, b.ChannelBinding, b.RequireAuth, b.ValidateConnect
+		config.ConnectTimeout, config.DialFunc = b.ConnectTimeout, b.DialFunc
+		if o := b.RuntimeParams["options"]; o != "" {
+			config.RuntimeParams["options"] = o
+		}
 	}
 	config.RuntimeParams["application_name"] = "pgveil"
 	conn, err := pgx.ConnectConfig(ctx, config)

@@ -21,7 +21,7 @@ var observeFlags = []cli.Flag{
 
 // observe takes over what the flags say to who operates the front-end.
 func (n *node) observe(c *call) {
-	n.admins, n.trace, n.settings = c.StringSlice("admin-roles"), c.Bool("trace"), settingsOf(c)
+	n.front.Admins, n.front.Trace, n.front.Settings = c.StringSlice("admin-roles"), c.Bool("trace"), settingsOf(c)
 	if c.Bool("pprof") {
 		n.status.profile()
 	}

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"pgveil/catalog"
+	"pgveil/internal/secret"
+	"pgveil/pgwire"
 )
 
 var roleCommands = []command{
@@ -14,12 +18,27 @@ var roleCommands = []command{
 		summary: "let a role log in; it is made if there is none, and gets the password",
 		example: `pgveil role add auditor
 pgveil role add auditor --password-stdin < password.txt
+pgveil role add reporting --cert
 psql -XAtc "select rolpassword from pg_authid where rolname = 'dba'" | pgveil role add dba --verifier-stdin`,
 		flags: []cli.Flag{
 			&cli.BoolFlag{Name: "password-stdin", Usage: "read the password from standard input"},
 			&cli.BoolFlag{Name: "verifier-stdin", Usage: "read from standard input what pg_authid.rolpassword holds, and leave the role as it is"},
+			&cli.BoolFlag{Name: "cert", Usage: "let it log in by a client certificate with its name too; without --password-stdin by nothing else"},
 		},
 		run: withControl(roleAdd),
+	},
+	{
+		name: "role enrol", args: "NAME", min: 1, max: 1,
+		summary: "let a role log in that has a password on a service which takes no verifiers",
+		example: `pgveil role enrol app
+pgveil role enrol app --backing 'postgres://ep-cool-name.example.com/shop?sslmode=verify-full' --password-stdin < password.txt`,
+		flags: []cli.Flag{
+			&cli.BoolFlag{Name: "password-stdin", Usage: "read the password from standard input"},
+			&cli.BoolFlag{Name: "cert", Usage: "let it log in by a client certificate with its name too"},
+			&cli.StringFlag{Name: "backing", EnvVars: []string{"PGVEIL_BACKING"}, Usage: "`DSN` of the backing database (default: where PGVEIL_DATABASE_URL points)"},
+			&cli.StringFlag{Name: "database", Usage: "`DATABASE` to log in to (default: the DSN's)"},
+		},
+		run: withControl(roleEnrol),
 	},
 	{
 		name:    "role list",
@@ -42,29 +61,72 @@ psql -XAtc "select rolpassword from pg_authid where rolname = 'dba'" | pgveil ro
 }
 
 func roleAdd(ctx context.Context, c *call, p *control) error {
-	name := c.arg(0)
-	if c.Bool("password-stdin") && c.Bool("verifier-stdin") {
+	name, cert, verifier := c.arg(0), c.Bool("cert"), c.Bool("verifier-stdin")
+	switch {
+	case c.Bool("password-stdin") && verifier:
 		return usage("--password-stdin and --verifier-stdin exclude each other")
+	case cert && verifier:
+		return usage("--cert and --verifier-stdin exclude each other").hint("a verifier alone cannot log in: pgveil role enrol %s --cert takes the password", name)
 	}
-	if !c.Bool("password-stdin") && !c.Bool("verifier-stdin") && !c.ui.interactive() {
-		return usage("role add needs a password").hint("--password-stdin reads it from standard input")
+	var password secret.Bytes
+	if !cert || c.Bool("password-stdin") {
+		var err error
+		if password, err = askPassword(c, name, verifier); err != nil {
+			return err
+		}
 	}
-	password, err := c.ui.password("Password for " + name)
-	if err != nil {
-		return err
-	}
-	err = p.audited(ctx, "role add "+name, "", "", func() error {
-		if c.Bool("verifier-stdin") {
+	err := p.audited(ctx, "role add "+name, "", "", func() error {
+		switch {
+		case verifier:
 			return p.store.ImportRole(ctx, name, string(password.Expose()))
+		case cert:
+			return p.store.AddCertificateRole(ctx, name, password)
 		}
 		return p.store.AddRole(ctx, name, password)
 	})
 	if err != nil {
 		return err
 	}
+	return printLogin(c, name)
+}
+
+// askPassword reads a role's password, or what piped tells is on standard input in its stead.
+func askPassword(c *call, name string, piped bool) (secret.Bytes, error) {
+	if !piped && !c.Bool("password-stdin") && !c.ui.interactive() {
+		return secret.Bytes{}, usage("%s needs a password", strings.TrimPrefix(c.Command.HelpName, "pgveil ")).hint("--password-stdin reads it from standard input")
+	}
+	return c.ui.password("Password for " + name)
+}
+
+func printLogin(c *call, name string) error {
 	t := newTable("role", "login")
 	t.add(name, true)
 	return c.ui.print(t)
+}
+
+// roleEnrol logs in to the backing database with the role's password, once, and stores the verifier that fits.
+func roleEnrol(ctx context.Context, c *call, p *control) error {
+	name := c.arg(0)
+	backing, err := backingConfig(c.String("backing"))
+	if err != nil {
+		return err
+	}
+	password, err := askPassword(c, name, false)
+	if err != nil {
+		return err
+	}
+	database := cmp.Or(c.String("database"), backing.Database)
+	err = p.audited(ctx, "role enrol "+name, "", "", func() error {
+		keys, err := pgwire.Enrol(ctx, backing, name, database, password)
+		if err != nil {
+			return failed("log in to the backing database as %q: %w", name, err).hint("the password is the one that the role has there")
+		}
+		return p.store.EnrolRole(ctx, name, keys, c.Bool("cert"))
+	})
+	if err != nil {
+		return err
+	}
+	return printLogin(c, name)
 }
 
 func roleList(ctx context.Context, c *call, p *control) error {
@@ -72,13 +134,13 @@ func roleList(ctx context.Context, c *call, p *control) error {
 	if err != nil {
 		return err
 	}
-	t := newTable("role", "login", "action", "policy")
+	t := newTable("role", "login", "action", "policy", "certificate")
 	for _, r := range roles {
 		for _, g := range r.Grants {
-			t.add(r.Name, r.Login, g.Action, g.Policy)
+			t.add(r.Name, r.Login, g.Action, g.Policy, r.Certificate)
 		}
 		if len(r.Grants) == 0 {
-			t.add(r.Name, r.Login, nil, nil)
+			t.add(r.Name, r.Login, nil, nil, r.Certificate)
 		}
 	}
 	return c.ui.print(t)

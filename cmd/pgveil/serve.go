@@ -3,11 +3,15 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/urfave/cli/v2"
+
+	"pgveil/pgwire"
 )
 
 var serveCommand = command{
@@ -20,11 +24,9 @@ pgveil serve --only replicate`,
 		&cli.StringSliceFlag{Name: "only", EnvVars: []string{"PGVEIL_ONLY"}, Usage: "run these `ROLES` of " + strings.Join(nodeRoles, ", ") + " (default: all)"},
 		&cli.StringFlag{Name: "listen", Value: "127.0.0.1:7432", EnvVars: []string{"PGVEIL_LISTEN"}, Usage: "`ADDRESS` of the front-end"},
 		&cli.StringFlag{Name: "http", Value: "127.0.0.1:7480", EnvVars: []string{"PGVEIL_HTTP"}, Usage: "`ADDRESS` of /healthz, /readyz and /metrics"},
-		&cli.StringFlag{Name: "backing", EnvVars: []string{"PGVEIL_BACKING"}, Usage: "`DSN` of the backing database; only its place and TLS matter (default: where PGVEIL_DATABASE_URL points)"},
+		&cli.StringFlag{Name: "backing", EnvVars: []string{"PGVEIL_BACKING"}, Usage: "`DSN` of the backing database; only its place, TLS and options matter (default: where PGVEIL_DATABASE_URL points)"},
 		&cli.StringFlag{Name: "node", EnvVars: []string{"PGVEIL_NODE"}, Usage: "`NAME` of this node's audit chain, the same after a restart (default: the host's name)"},
-		&cli.StringFlag{Name: "tls-cert", EnvVars: []string{"PGVEIL_TLS_CERT"}, Usage: "PEM `FILE` with the certificate shown to clients"},
-		&cli.StringFlag{Name: "tls-key", EnvVars: []string{"PGVEIL_TLS_KEY"}, Usage: "PEM `FILE` with its key"},
-	}, observeFlags),
+	}, frontFlags, observeFlags),
 	run: serve,
 }
 
@@ -50,11 +52,10 @@ func serve(ctx context.Context, c *call) error {
 		return err
 	}
 	defer n.control.close()
-	if n.backing == nil {
-		if n.backing, err = pgconn.ParseConfig(n.control.databaseURL); err != nil {
-			return badDSN("PGVEIL_DATABASE_URL", err)
-		}
-	}
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	n.hangups = hangups
 	n.logger.Info("serving", "roles", strings.Join(n.only, ","), "version", version)
 	if n.is("wire") {
 		c.ui.say("ready: %s", n.wire.Addr())
@@ -64,27 +65,19 @@ func serve(ctx context.Context, c *call) error {
 	return n.run(ctx)
 }
 
-// configure reads certificate and backing database from the flags.
+// configure reads the flags, and the files that they name.
 func (n *node) configure(c *call) error {
-	cert, key := c.String("tls-cert"), c.String("tls-key")
-	switch {
-	case cert != "" && key != "":
-		config, err := loadTLS(cert, key)
-		if err != nil {
-			return err
-		}
-		n.tls = config
-	case cert != "" || key != "":
-		return usage("--tls-cert and --tls-key go together")
-	case n.is("wire"):
-		c.ui.warn("no --tls-cert: clients' values cross the network in the clear")
+	if err := n.configureFront(c); err != nil {
+		return err
 	}
-	if dsn := c.String("backing"); dsn != "" {
-		config, err := pgconn.ParseConfig(dsn)
-		if err != nil {
-			return badDSN("--backing", err)
-		}
-		n.backing = config
+	files, err := n.files(c)
+	if err != nil {
+		return err
+	}
+	n.tls, n.backing = files.TLS, files.Backing
+	n.front.Reload = func() (pgwire.Files, error) { return n.files(c) }
+	if n.is("wire") && n.tls == nil {
+		c.ui.warn("no --tls-cert: clients' values cross the network in the clear")
 	}
 	return nil
 }

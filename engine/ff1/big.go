@@ -67,18 +67,22 @@ func (m *bigMAC) y(i int, half *big.Int, d int) *big.Int {
 	return m.n.SetBytes(m.s[:d])
 }
 
+// bigNumber and bigString work in chunks of numerals, as number128 and spell128 do.
 func (p *Plan) bigNumber(x []uint16) *big.Int {
-	n, radix, d := new(big.Int), new(big.Int).SetUint64(p.radix), new(big.Int)
-	for _, v := range x {
-		n.Add(n.Mul(n, radix), d.SetUint64(uint64(v)))
+	width, chunk, d := p.digits.width, new(big.Int).SetUint64(p.digits.chunk), new(big.Int)
+	first := len(x) % width
+	n := new(big.Int).SetUint64(p.digits.number(x[:first]))
+	for x = x[first:]; len(x) > 0; x = x[width:] {
+		n.Add(n.Mul(n, chunk), d.SetUint64(p.digits.number(x[:width])))
 	}
 	return n
 }
 
 func (p *Plan) bigString(dst []uint16, n *big.Int) {
-	radix, d := new(big.Int).SetUint64(p.radix), new(big.Int)
-	for i := len(dst) - 1; i >= 0; i-- {
-		n.QuoRem(n, radix, d)
-		dst[i] = uint16(d.Uint64())
+	width, chunk, d := p.digits.width, new(big.Int).SetUint64(p.digits.chunk), new(big.Int)
+	for ; len(dst) > width; dst = dst[:len(dst)-width] {
+		n.QuoRem(n, chunk, d)
+		p.digits.spell(dst[len(dst)-width:], d.Uint64())
 	}
+	p.digits.spell(dst, n.Uint64())
 }

@@ -147,8 +147,8 @@ func (c *Cipher) Plan(radix, n, tweakLen int) (*Plan, error) {
 	if p.form != formBig {
 		p.size.u, p.size.v = words(mu).lo, words(mv).lo
 		p.step = words(new(big.Int).Lsh(big.NewInt(1), uint(8*p.b)))
-		p.digits = newPositional(uint64(radix))
 	}
+	p.digits = newPositional(uint64(radix))
 	s := new(scratch)
 	s.in = [16]byte{1, 2, 1, byte(radix >> 16), byte(radix >> 8), byte(radix), rounds, byte(p.u)}
 	binary.BigEndian.PutUint32(s.in[8:], uint32(n))

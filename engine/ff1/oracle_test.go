@@ -20,7 +20,7 @@ func TestEqualsCapitalOne(t *testing.T) {
 			t.Parallel()
 			r := rand.New(rand.NewPCG(uint64(worker), 38))
 			for range 1500 {
-				if reason := equalsOracle(r); reason != "" {
+				if reason := equalsOracle(r, r.IntN(40)); reason != "" {
 					t.Fatal(reason)
 				}
 			}
@@ -28,9 +28,21 @@ func TestEqualsCapitalOne(t *testing.T) {
 	}
 }
 
-// equalsOracle tries one random key, radix, length, tweak and string and returns what differs, or "".
-func equalsOracle(r *rand.Rand) string {
-	key, tweak := make([]byte, 16+8*r.IntN(3)), make([]byte, r.IntN(40))
+func TestTweaksOfNoBytesAndOf256(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(256, 0))
+	for range 200 {
+		for _, n := range []int{0, 255, 256} {
+			if reason := equalsOracle(r, n); reason != "" {
+				t.Fatal(reason)
+			}
+		}
+	}
+}
+
+// equalsOracle tries one random key, radix, length, tweak of tweakLen bytes and string and returns what differs, or "".
+func equalsOracle(r *rand.Rand, tweakLen int) string {
+	key, tweak := make([]byte, 16+8*r.IntN(3)), make([]byte, tweakLen)
 	fill(r, key)
 	fill(r, tweak)
 	radix, n := 2+r.IntN(35), 8+r.IntN(90)

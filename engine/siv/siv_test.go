@@ -26,7 +26,7 @@ func TestEqualsTink(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(5, 2))
 	for n := range 100 {
-		for _, adLen := range []int{0, 1, 15, 16, 17, 31, 32, 33, 100} {
+		for _, adLen := range []int{0, 1, 15, 16, 17, 31, 32, 33, 100, 256} {
 			key, plain, ad := random(r, 64), random(r, n), random(r, adLen)
 			c, err := siv.New(key)
 			if err != nil {

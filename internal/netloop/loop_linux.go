@@ -25,8 +25,9 @@ type Loop struct {
 
 	mu     sync.Mutex
 	posted []func()
-	woken  bool
+	woken  bool // a byte is in the pipe
 	closed bool
+	freed  bool // the descriptors are closed: their numbers may be somebody else's
 }
 
 func start() (*Loop, error) {
@@ -49,6 +50,9 @@ func start() (*Loop, error) {
 }
 
 func (l *Loop) free() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.freed = true
 	syscall.Close(l.epoll)
 	syscall.Close(l.wake[0])
 	syscall.Close(l.wake[1])
@@ -62,14 +66,17 @@ func (l *Loop) close() {
 	<-l.ended
 }
 
-// Post has f run on the loop's thread, soon. It may be called from anywhere.
+// Post has f run on the loop's thread, soon; never, where the loop has ended. It may be called from anywhere.
 func (l *Loop) Post(f func()) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.freed {
+		return
+	}
 	l.posted = append(l.posted, f)
-	wake := !l.woken
-	l.woken = true
-	l.mu.Unlock()
-	if wake {
+	if !l.woken {
+		// Under the lock: a byte that came after chores has looked would stay, and keep the loop awake.
+		l.woken = true
 		syscall.Write(l.wake[1], []byte{0})
 	}
 }
@@ -148,6 +155,11 @@ func (s *Socket) Adopt(l *Loop, h Handler) error {
 	if err != nil {
 		return err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed.Load() {
+		return net.ErrClosed
+	}
 	fd := -1
 	var failed error
 	// A copy of the descriptor: closing the connection takes the original out of the runtime's own poller.
@@ -166,7 +178,7 @@ func (s *Socket) Adopt(l *Loop, h Handler) error {
 	s.fd, s.handler = fd, h
 	s.input, s.output = make(chan struct{}, 1), make(chan struct{}, 1)
 	s.readable.Store(true)
-	s.loop = l
+	s.loop.Store(l)
 	l.load.Add(1)
 	l.Post(func() {
 		event := syscall.EpollEvent{Events: edges, Fd: int32(fd)}
@@ -181,7 +193,7 @@ func (s *Socket) Adopt(l *Loop, h Handler) error {
 
 // Read implements net.Conn.
 func (s *Socket) Read(b []byte) (int, error) {
-	if s.loop == nil {
+	if !s.Adopted() {
 		return s.conn.Read(b)
 	}
 	for {
@@ -216,27 +228,35 @@ func (s *Socket) Read(b []byte) (int, error) {
 }
 
 // Write implements net.Conn. On an adopted socket it never waits: what the kernel does not take is kept, and goes out with Flush. Whoever writes
-// looks at Behind, and writes no more meanwhile.
+// looks at Behind, and writes no more meanwhile. What TLS writes by itself, because it was asked to, knows no bound but maxPending.
 func (s *Socket) Write(b []byte) (int, error) {
-	if s.loop == nil {
+	if !s.Adopted() {
 		return s.conn.Write(b)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.pending) > 0 {
-		s.pending = append(s.pending, b...)
-		return len(b), nil
+	n := 0
+	if len(s.pending) == 0 {
+		n = s.push(b)
 	}
-	n := s.push(b)
+	if s.failure == nil && len(s.pending)+len(b)-n > maxPending {
+		s.failure = errFlooded
+	}
 	if s.failure != nil {
 		return 0, s.failure
 	}
 	if n < len(b) {
 		s.pending = append(s.pending, b[n:]...)
 		s.behind.Store(true)
+		return len(b), s.flush() // again: the event that there is room may have come before anybody could see that it was waited for
 	}
 	return len(b), nil
 }
+
+// maxPending bounds what the kernel does not take. Who asks for more does not read.
+const maxPending = 1 << 20
+
+var errFlooded = errors.New("the other side does not read")
 
 // push writes what the kernel takes.
 func (s *Socket) push(b []byte) (n int) {
@@ -266,6 +286,10 @@ func (s *Socket) Flush() error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.flush()
+}
+
+func (s *Socket) flush() error {
 	n := s.push(s.pending)
 	if s.failure != nil {
 		return s.failure
@@ -280,7 +304,7 @@ func (s *Socket) Flush() error {
 
 // Drain waits until nothing is pending, at most for the given time; 0 means as long as it takes.
 func (s *Socket) Drain(most time.Duration) error {
-	if s.loop == nil {
+	if !s.Adopted() {
 		return nil
 	}
 	var timeout <-chan time.Time
@@ -320,37 +344,35 @@ func (s *Socket) Wake(input, output bool) {
 // Close implements net.Conn: reads and writes end, at once. The descriptor of an adopted socket stays until Release, so that nobody reads another
 // connection's bytes from it.
 func (s *Socket) Close() error {
-	if s.loop == nil {
-		return s.conn.Close()
-	}
-	if s.closed.Swap(true) {
-		return nil
-	}
 	s.mu.Lock()
-	if !s.released {
+	defer s.mu.Unlock()
+	switch {
+	case s.closed.Swap(true):
+	case !s.Adopted():
+		return s.conn.Close()
+	case !s.released:
 		syscall.Shutdown(s.fd, syscall.SHUT_RDWR)
+		s.Wake(true, true)
 	}
-	s.mu.Unlock()
-	s.Wake(true, true)
 	return nil
 }
 
 // Release gives the descriptor up, when nobody reads or writes any more.
 func (s *Socket) Release() {
-	if s.loop == nil {
-		s.conn.Close()
+	s.Close()
+	l := s.loop.Load()
+	if l == nil {
 		return
 	}
-	s.Close()
-	s.loop.Post(func() {
+	l.Post(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.released {
 			return
 		}
 		s.released, s.pending = true, nil
-		delete(s.loop.sockets, int32(s.fd))
+		delete(l.sockets, int32(s.fd))
 		syscall.Close(s.fd)
-		s.loop.load.Add(-1)
+		l.load.Add(-1)
 	})
 }

@@ -15,8 +15,8 @@ type Handler func(readable, writable bool)
 // One goroutine, or the loop, reads at a time, and one writes. Close and SetNonblock may be called by any: Close at any time, SetNonblock by
 // whoever reads.
 type Socket struct {
-	conn net.Conn // until adopted
-	loop *Loop    // once adopted
+	conn net.Conn             // until adopted
+	loop atomic.Pointer[Loop] // once adopted
 	fd   int
 
 	handler  Handler
@@ -27,7 +27,7 @@ type Socket struct {
 	input    chan struct{} // tells a waiting reader
 	output   chan struct{} // tells a waiting writer
 
-	mu       sync.Mutex // of what follows: TLS may write while it reads
+	mu       sync.Mutex // of what follows, since TLS may write while it reads, and of being adopted and closed
 	pending  []byte     // written and not yet accepted by the kernel
 	released bool
 	failure  error // of a write
@@ -38,7 +38,7 @@ type Socket struct {
 func NewSocket(conn net.Conn) *Socket { return &Socket{conn: conn} }
 
 // Adopted tells whether a loop serves the socket.
-func (s *Socket) Adopted() bool { return s.loop != nil }
+func (s *Socket) Adopted() bool { return s.loop.Load() != nil }
 
 // LocalAddr implements net.Conn.
 func (s *Socket) LocalAddr() net.Addr { return s.conn.LocalAddr() }
@@ -48,7 +48,7 @@ func (s *Socket) RemoteAddr() net.Addr { return s.conn.RemoteAddr() }
 
 // SetDeadline implements net.Conn; an adopted socket has none.
 func (s *Socket) SetDeadline(t time.Time) error {
-	if s.loop != nil {
+	if s.Adopted() {
 		return nil
 	}
 	return s.conn.SetDeadline(t)
@@ -56,7 +56,7 @@ func (s *Socket) SetDeadline(t time.Time) error {
 
 // SetReadDeadline implements net.Conn; an adopted socket has none.
 func (s *Socket) SetReadDeadline(t time.Time) error {
-	if s.loop != nil {
+	if s.Adopted() {
 		return nil
 	}
 	return s.conn.SetReadDeadline(t)
@@ -64,7 +64,7 @@ func (s *Socket) SetReadDeadline(t time.Time) error {
 
 // SetWriteDeadline implements net.Conn; an adopted socket has none.
 func (s *Socket) SetWriteDeadline(t time.Time) error {
-	if s.loop != nil {
+	if s.Adopted() {
 		return nil
 	}
 	return s.conn.SetWriteDeadline(t)

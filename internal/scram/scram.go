@@ -12,11 +12,11 @@
 //	  |                        |                                      |-- client-final ------->|
 //	  |<------ server-final ---|                                      |<------ server-final ---|
 //
-// Channel binding (SCRAM-SHA-256-PLUS) is not offered.
+// SCRAM-SHA-256-PLUS binds an exchange to the TLS connection it runs on by tls-server-end-point (RFC 5929 section 4), the one type that
+// PostgreSQL knows. Each of the two exchanges is bound to its own server's certificate (EndPoint).
 package scram
 
 import (
-	"bytes"
 	"crypto/hmac"
 	"crypto/pbkdf2"
 	"crypto/rand"
@@ -31,8 +31,11 @@ import (
 	"pgveil/internal/secret"
 )
 
-// Mechanism is the SASL mechanism's name.
-const Mechanism = "SCRAM-SHA-256"
+// Names of the SASL mechanisms, without and with channel binding.
+const (
+	Mechanism     = "SCRAM-SHA-256"
+	MechanismPlus = "SCRAM-SHA-256-PLUS"
+)
 
 // DefaultIterations is PostgreSQL's default for scram_iterations.
 const DefaultIterations = 4096
@@ -46,6 +49,14 @@ var (
 	ErrProtocol = errors.New("scram: malformed message")
 	// ErrOtherVerifier: the backing database holds another verifier than the one the client was checked against.
 	ErrOtherVerifier = errors.New("scram: the server's salt or iteration count differs from the stored verifier")
+	// ErrMechanism: the other side names no mechanism that is offered.
+	ErrMechanism = errors.New("scram: no common mechanism")
+	// ErrDowngrade: the client believes that channel binding is not offered, although it is: somebody took it out of the offer.
+	ErrDowngrade = errors.New("scram: channel binding negotiation error")
+	// ErrBindingType: the client binds by another type than tls-server-end-point.
+	ErrBindingType = errors.New("scram: unsupported channel-binding type")
+	// ErrBinding: the client is bound to another channel, or says so in a form that is not the one it began with.
+	ErrBinding = errors.New("scram: channel binding check failed")
 )
 
 // Verifier is what PostgreSQL stores in pg_authid.rolpassword for SCRAM-SHA-256. It is not enough to log in.
@@ -65,27 +76,41 @@ type Keys struct {
 // NewVerifier makes a verifier with a random 16-byte salt. iterations 0 means DefaultIterations.
 // The password is prepared by SASLprep; one that SASLprep forbids is used as it stands, as PostgreSQL does.
 func NewVerifier(password []byte, iterations int) (Verifier, error) {
+	k, err := NewKeys(password, iterations)
+	return k.Verifier, err
+}
+
+// NewKeys makes a verifier as NewVerifier does, together with the ClientKey that logs in under it.
+func NewKeys(password []byte, iterations int) (Keys, error) {
 	if len(password) == 0 {
-		return Verifier{}, errors.New("scram: the password is empty")
+		return Keys{}, errors.New("scram: the password is empty")
 	}
 	if iterations == 0 {
 		iterations = DefaultIterations
 	}
 	if iterations < 1 || iterations > maxIterations {
-		return Verifier{}, fmt.Errorf("scram: %d iterations are outside 1..%d", iterations, maxIterations)
+		return Keys{}, fmt.Errorf("scram: %d iterations are outside 1..%d", iterations, maxIterations)
 	}
 	salt := make([]byte, 16)
 	rand.Read(salt)
 	return derive(password, salt, iterations)
 }
 
-func derive(password, salt []byte, iterations int) (Verifier, error) {
+func derive(password, salt []byte, iterations int) (Keys, error) {
 	salted, err := pbkdf2.Key(sha256.New, string(prepare(password)), salt, iterations, sha256.Size)
 	if err != nil {
-		return Verifier{}, fmt.Errorf("scram: %w", err)
+		return Keys{}, fmt.Errorf("scram: %w", err)
 	}
-	stored := sha256.Sum256(mac(salted, "Client Key"))
-	return Verifier{Iterations: iterations, Salt: salt, StoredKey: stored[:], ServerKey: mac(salted, "Server Key")}, nil
+	client := mac(salted, "Client Key")
+	stored := sha256.Sum256(client)
+	v := Verifier{Iterations: iterations, Salt: salt, StoredKey: stored[:], ServerKey: mac(salted, "Server Key")}
+	return Keys{ClientKey: secret.New(client), Verifier: v}, nil
+}
+
+// Match says whether the ClientKey belongs to the verifier.
+func (k Keys) Match() bool {
+	stored := sha256.Sum256(k.ClientKey.Expose())
+	return subtle.ConstantTimeCompare(stored[:], k.Verifier.StoredKey) == 1
 }
 
 // ParseVerifier reads the form of pg_authid: SCRAM-SHA-256$<iterations>:<salt>$<StoredKey>:<ServerKey>.
@@ -156,118 +181,4 @@ func nonce() string {
 	b := make([]byte, 18)
 	rand.Read(b)
 	return base64.StdEncoding.EncodeToString(b)
-}
-
-// Server is one exchange seen from the server. Use First, then Final. It is not safe for concurrent use.
-type Server struct {
-	verifier Verifier
-	gs2      string // the gs2 header, which comes back in client-final's c=
-	bare     string
-	first    string
-	nonce    string
-}
-
-// NewServer starts an exchange that checks against v.
-func NewServer(v Verifier) *Server { return &Server{verifier: v} }
-
-// First reads client-first-message and gives server-first-message. The user name in it is ignored: PostgreSQL
-// takes the one of the startup packet, and libpq sends none.
-func (s *Server) First(message []byte) ([]byte, error) {
-	text := string(message)
-	// gs2-header: "n" or "y" (the client could bind a channel but believes we cannot, which is true), an
-	// optional authzid, which we refuse as PostgreSQL does.
-	if !strings.HasPrefix(text, "n,,") && !strings.HasPrefix(text, "y,,") {
-		return nil, ErrProtocol
-	}
-	s.gs2, s.bare = text[:3], text[3:]
-	fields := strings.Split(s.bare, ",")
-	if len(fields) < 2 || !strings.HasPrefix(fields[0], "n=") || !strings.HasPrefix(fields[1], "r=") || len(fields[1]) < 3 {
-		return nil, ErrProtocol
-	}
-	for _, r := range fields[1][2:] {
-		if r < 0x21 || r > 0x7e {
-			return nil, ErrProtocol
-		}
-	}
-	s.nonce = fields[1][2:] + nonce()
-	s.first = fmt.Sprintf("r=%s,s=%s,i=%d", s.nonce, base64.StdEncoding.EncodeToString(s.verifier.Salt), s.verifier.Iterations)
-	return []byte(s.first), nil
-}
-
-// Final reads client-final-message, checks the proof and gives server-final-message and the keys that the proof
-// yields (RFC 5802 section 3: ClientKey = ClientProof XOR ClientSignature). A wrong proof is ErrProof.
-func (s *Server) Final(message []byte) ([]byte, Keys, error) {
-	text := string(message)
-	at := strings.LastIndex(text, ",p=")
-	if s.nonce == "" || at < 0 {
-		return nil, Keys{}, ErrProtocol
-	}
-	withoutProof := text[:at]
-	if withoutProof != "c="+base64.StdEncoding.EncodeToString([]byte(s.gs2))+",r="+s.nonce {
-		return nil, Keys{}, ErrProtocol
-	}
-	proof, err := base64.StdEncoding.DecodeString(text[at+3:])
-	if err != nil || len(proof) != sha256.Size {
-		return nil, Keys{}, ErrProtocol
-	}
-	auth := s.bare + "," + s.first + "," + withoutProof
-	clientKey := xor(proof, mac(s.verifier.StoredKey, auth))
-	if stored := sha256.Sum256(clientKey); subtle.ConstantTimeCompare(stored[:], s.verifier.StoredKey) != 1 {
-		return nil, Keys{}, ErrProof
-	}
-	final := "v=" + base64.StdEncoding.EncodeToString(mac(s.verifier.ServerKey, auth))
-	return []byte(final), Keys{ClientKey: secret.New(clientKey), Verifier: s.verifier}, nil
-}
-
-// Client is one exchange seen from a client that holds Keys and no password. Use First, Final, Verify.
-type Client struct {
-	keys  Keys
-	bare  string
-	nonce string
-	auth  string
-}
-
-// NewClient starts an exchange.
-func NewClient(k Keys) *Client { return &Client{keys: k} }
-
-// First gives client-first-message.
-func (c *Client) First() []byte {
-	c.nonce = nonce()
-	c.bare = "n=,r=" + c.nonce
-	return []byte("n,," + c.bare)
-}
-
-// Final reads server-first-message and gives client-final-message. ErrOtherVerifier says that the server's
-// verifier is not the one the keys belong to, so that the login would fail.
-func (c *Client) Final(serverFirst []byte) ([]byte, error) {
-	fields := strings.Split(string(serverFirst), ",")
-	if len(fields) < 3 || !strings.HasPrefix(fields[0], "r="+c.nonce) || len(fields[0]) <= len("r=")+len(c.nonce) ||
-		!strings.HasPrefix(fields[1], "s=") || !strings.HasPrefix(fields[2], "i=") {
-		return nil, ErrProtocol
-	}
-	salt, err := base64.StdEncoding.DecodeString(fields[1][2:])
-	if err != nil {
-		return nil, ErrProtocol
-	}
-	v := c.keys.Verifier
-	if !bytes.Equal(salt, v.Salt) || fields[2][2:] != strconv.Itoa(v.Iterations) {
-		return nil, ErrOtherVerifier
-	}
-	withoutProof := "c=biws," + fields[0] // base64("n,,")
-	c.auth = c.bare + "," + string(serverFirst) + "," + withoutProof
-	proof := xor(c.keys.ClientKey.Expose(), mac(v.StoredKey, c.auth))
-	return []byte(withoutProof + ",p=" + base64.StdEncoding.EncodeToString(proof)), nil
-}
-
-// Verify checks server-final-message, which proves that the server knows the verifier.
-func (c *Client) Verify(serverFinal []byte) error {
-	text, ok := strings.CutPrefix(string(serverFinal), "v=")
-	if !ok {
-		return ErrProtocol
-	}
-	got, err := base64.StdEncoding.DecodeString(text)
-	if err != nil || !hmac.Equal(got, mac(c.keys.Verifier.ServerKey, c.auth)) {
-		return ErrProof
-	}
-	return nil
 }

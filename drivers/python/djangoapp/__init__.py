@@ -1,0 +1,1 @@
+"""The models of use_django."""
