@@ -51,7 +51,7 @@ const consoleProcesses = 1 << 30
 
 // console serves an administrator until he leaves or the front-end stops.
 func (s *Server) console(c *wire, st *startup) {
-	k := &console{srv: s, wire: c, role: st.user, addr: c.conn.RemoteAddr().String(), key: make([]byte, 8), canceled: make(chan struct{}, 1),
+	k := &console{srv: s, wire: c, role: st.user, addr: st.addr, key: make([]byte, 8), canceled: make(chan struct{}, 1),
 		prepared: map[string]*command{}, portals: map[string]*portalOfCommand{}}
 	rand.Read(k.key)
 	binary.BigEndian.PutUint32(k.key, binary.BigEndian.Uint32(k.key)%consoleProcesses+consoleProcesses)

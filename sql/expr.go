@@ -201,7 +201,7 @@ func operatorName(e *pg.A_Expr) string {
 	return "the operator " + last(e.Name)
 }
 
-// equality tells whether e is = or <> (IN and NOT IN likewise) and surely PostgreSQL's own.
+// equality tells whether e is = or <> (IN, IS DISTINCT FROM and their negations likewise) and surely PostgreSQL's own.
 func (a *analysis) equality(e *pg.A_Expr) bool {
 	p := path(e.Name)
 	if len(p) == 0 || len(p) == 1 && a.Schema.equals || len(p) == 2 && p[0] != "pg_catalog" || len(p) > 2 {
@@ -218,7 +218,7 @@ func (a *analysis) comparison(e *pg.A_Expr, sc *scope) (done bool, err error) {
 		return false, nil
 	}
 	switch e.Kind {
-	case pg.A_Expr_Kind_AEXPR_OP:
+	case pg.A_Expr_Kind_AEXPR_OP, pg.A_Expr_Kind_AEXPR_DISTINCT, pg.A_Expr_Kind_AEXPR_NOT_DISTINCT:
 		l, lok := a.protectedSide(e.Lexpr, sc)
 		r, rok := a.protectedSide(e.Rexpr, sc)
 		switch {

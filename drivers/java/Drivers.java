@@ -16,7 +16,6 @@ public class Drivers {
     void run() throws Exception;
   }
 
-
   static void check(String name, Body body) {
     try {
       body.run();

@@ -110,11 +110,15 @@ func Init(ctx context.Context, b Binaries, dir string, password secret.Bytes) er
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return fmt.Errorf("initialise %s: directory is not empty", dir)
 	}
-	made := dir + ".new"
-	if err := os.RemoveAll(made); err != nil { // of a killed process
+	left, _ := filepath.Glob(dir + ".new*")
+	for _, old := range left {
+		os.RemoveAll(old) // of a killed process; what initdb started may still be writing there, so that the next one has another name
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(made, 0o700); err != nil {
+	made, err := os.MkdirTemp(filepath.Dir(dir), filepath.Base(dir)+".new")
+	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(made) // it is not there any more if all went well
