@@ -487,7 +487,17 @@ func (r *stepReader) Read(p []byte) (int, error) {
 
 func TestPauseUnderLoadLosesNothing(t *testing.T) {
 	t.Parallel()
-	f := withConsole(t)
+	for name, loops := range map[string]int{"loops": 1, "goroutines": -1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := withJane(t)
+			f.again(func(c *pgwire.Config) { c.Admins, c.Loops = []string{f.role("app")}, loops })
+			testPauseUnderLoad(t, f)
+		})
+	}
+}
+
+func testPauseUnderLoad(t *testing.T, f *front) {
 	k := f.console("app")
 	const clients, rounds = 8, 150
 	done := make(chan error, clients)
@@ -517,6 +527,27 @@ func TestPauseUnderLoadLosesNothing(t *testing.T) {
 		f.finished("a client", done)
 	}
 	f.want(f.direct(), []string{fmt.Sprint(clients * rounds)}, "select count(*) from notes")
+}
+
+// A client that goes on sending while it is held back is read no further than its buffer allows, and loses nothing.
+func TestPauseHoldsBackAPipeline(t *testing.T) {
+	t.Parallel()
+	f := withConsole(t)
+	k, conn := f.console("app"), f.connect(f.url("app")+"&default_query_exec_mode=exec")
+	f.must(k, "pause")
+	const n = 3000
+	batch := &pgx.Batch{}
+	for i := range n {
+		batch.Queue("insert into notes values ($1, $2, '')", i, strings.Repeat("x", 1000))
+	}
+	done := make(chan error, 1)
+	go func() { done <- conn.SendBatch(context.Background(), batch).Close() }()
+	f.until("the pipeline is held", func() bool { return strings.Contains(f.metrics(), `pgveil_pgwire_sessions{state="paused"} 1`) })
+	f.must(f.console("app"), "pause") // what is held is quiet
+	f.want(f.direct(), []string{"0"}, "select count(*) from notes")
+	f.must(k, "resume")
+	f.finished("the pipeline", done)
+	f.want(f.direct(), []string{fmt.Sprint(n)}, "select count(*) from notes")
 }
 
 func TestATracedFrontEndLogsTypesAndLengthsAlone(t *testing.T) {

@@ -58,6 +58,10 @@ func class(err error) string {
 		return "too many connections"
 	case f.code == "08006":
 		return "backing database unreachable"
+	case f.code == "42501":
+		return "not an administrator"
+	case f.code == "57P01":
+		return "closed by the front-end"
 	case f.code == "57P03":
 		return "catalog unavailable"
 	case f.code != "XX000":

@@ -97,9 +97,9 @@ func (s *Server) quiet() bool {
 }
 
 // busy tells whether the session has a statement or a transaction to finish. The state of the upstream direction is looked at first: if that is idle after the
-// gate was shut, its next step finds the gate shut.
+// gate was shut, or has held a message back, its next message finds the gate shut.
 func (x *session) busy() bool {
-	if state := x.up.state.Load(); x.client.sock != nil && x.client.sock.Adopted() && (state == looping || state == away) {
+	if state := x.up.state.Load(); x.looped() && !x.held.Load() && (state == looping || state == away) {
 		return true
 	}
 	return x.active() || x.status.Load() != 'I'
@@ -108,15 +108,22 @@ func (x *session) busy() bool {
 // active tells whether something that the client sent is not answered yet.
 func (x *session) active() bool { return x.unsynced.Load() || !x.fifo.isEmpty() }
 
-// holds tells whether the client's next message begins a statement that must wait for RESUME. Where no loop serves the session it waits itself.
+// looped tells whether a loop serves the session.
+func (x *session) looped() bool { return x.client.sock != nil && x.client.sock.Adopted() }
+
+// crammed tells whether so much has come from a client who is held back that no more is read.
+func (x *session) crammed() bool { return x.client.r.Buffered() > readSize/2 }
+
+// holds tells whether the client's next message begins a statement that must wait for RESUME. It waits itself where no loop serves the session, and
+// where a goroutine could do nothing but find out again and again that more has come than it reads.
 func (x *session) holds(kind byte) bool {
 	if x.unsynced.Load() || strings.IndexByte("QPBDECF", kind) < 0 {
 		return false
 	}
 	x.held.Store(true)
-	if x.client.sock == nil || !x.client.sock.Adopted() {
+	if !x.looped() || !x.up.inline && x.crammed() {
 		x.server.w.Flush()
-		if x.fifo.idle() && x.status.Load() == 'I' {
+		if x.fifo.idle() && x.waits() {
 			x.srv.gate.wait(x.ctx)
 		}
 	} else if x.waits() {

@@ -133,13 +133,13 @@ type Server struct {
 	stop    context.CancelFunc
 
 	loops         *netloop.Group
+	gate          gate
 	tls           atomic.Pointer[tls.Config] // what Reload read last
 	backing       atomic.Pointer[pgconn.Config]
 	limits        limits
 	avoided       avoided
 	protocol      knowledge
 	noIdleTimeout atomic.Bool // the backing database has no idle_session_timeout
-	gate          gate
 
 	mu        sync.Mutex
 	sessions  map[*session]struct{}

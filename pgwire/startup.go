@@ -264,7 +264,8 @@ func (st *startup) negotiation() []byte {
 // handle brings one client connection to a session that is ready, which then goes on by itself, or ends it.
 func (s *Server) handle(accepted net.Conn) {
 	conn := netloop.NewSocket(accepted)
-	running, began := false, time.Now()
+	running := false
+	began := time.Now()
 	defer func() {
 		if r := recover(); r != nil {
 			// Nothing of r is logged: it may hold what the client sent.

@@ -16,10 +16,10 @@ import (
 
 // upstream relays what has come from the client to the server.
 func (x *session) upstream() error {
-	if x.held.Load() {
-		x.held.Store(false)
-	}
 	for {
+		if x.held.Load() {
+			x.held.Store(false)
+		}
 		err := x.messages()
 		if err == nil || errors.Is(err, errAway) {
 			if flushed := x.server.w.Flush(); flushed != nil {
@@ -29,7 +29,7 @@ func (x *session) upstream() error {
 		if err != nil {
 			return err
 		}
-		if x.held.Load() && x.client.r.Buffered() > readSize/2 {
+		if x.held.Load() && x.crammed() {
 			return errIdle
 		}
 		if err := x.up.more(); err != nil {

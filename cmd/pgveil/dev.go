@@ -15,6 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sync/errgroup"
+
+	"pgveil/pgwire"
 )
 
 const (
@@ -139,8 +141,7 @@ func (d *dev) demonstrate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n := &node{control: p, only: nodeRoles, wire: d.wire, web: d.web, status: newStatus(), logger: d.log}
-	n.front.Admins = []string{d.backing.super}
+	n := &node{control: p, only: nodeRoles, wire: d.wire, web: d.web, status: newStatus(), logger: d.log, front: pgwire.Config{Admins: []string{d.backing.super}}}
 	if n.tls, err = devTLS(filepath.Join(d.home, "server.crt"), filepath.Join(d.home, "server.key")); err != nil {
 		return err
 	}
