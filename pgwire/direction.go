@@ -88,7 +88,11 @@ func (d *direction) ready() bool {
 func (d *direction) serve() {
 	for {
 		d.mode(false)
-		err := d.step()
+		// What a loop's thread has written and the kernel has not taken: nobody else sends it while the direction waits for something.
+		err := d.drain()
+		if err == nil {
+			err = d.step()
+		}
 		if !errors.Is(err, errIdle) {
 			d.end(err)
 			return
@@ -98,6 +102,13 @@ func (d *direction) serve() {
 			return
 		}
 	}
+}
+
+func (d *direction) drain() error {
+	if !d.dst.w.behind() {
+		return nil
+	}
+	return d.dst.sock.Drain(0)
 }
 
 func (d *direction) end(err error) {
@@ -125,7 +136,7 @@ func (d *direction) more() error {
 	}
 	switch {
 	case d.dst.w.behind() && !d.inline:
-		if err := d.dst.sock.Drain(0); err != nil {
+		if err := d.drain(); err != nil {
 			return err
 		}
 	case d.dst.w.behind():
