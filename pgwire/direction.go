@@ -104,9 +104,8 @@ func (d *direction) kick() {
 	}
 }
 
-// more reads what has come, without waiting where a loop serves the source. It says errIdle when there is nothing, and on a loop's thread when the
-// destination must take something first. A goroutine waits for that: it does not leave the direction idle with something to write, because the event
-// that there is room may have come while it had the direction.
+// more reads what has come, without waiting where a loop serves the source. It says errIdle when there is nothing, and when the destination must
+// take something first.
 func (d *direction) more() error {
 	if d.src.sock == nil || !d.src.sock.Adopted() {
 		return d.src.r.fill()
@@ -114,12 +113,7 @@ func (d *direction) more() error {
 	if d.src.sock.Closed() {
 		return net.ErrClosed // even while the destination takes nothing
 	}
-	switch {
-	case d.dst.w.behind() && !d.inline:
-		if err := d.dst.sock.Drain(0); err != nil {
-			return err
-		}
-	case d.dst.w.behind():
+	if d.inline && d.dst.w.behind() {
 		if err := d.dst.sock.Flush(); err != nil {
 			return err
 		}

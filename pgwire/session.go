@@ -280,6 +280,9 @@ func (x *session) patience() time.Duration {
 
 // say sends the client why its session ends. It does not wait for a client that does not read; downEnded does, for a moment.
 func (x *session) say(f *failure) {
+	if x.server.rest > 0 {
+		return // the client would take it for the rest of a message
+	}
 	x.client.w.nonblock = true
 	x.client.conn.SetWriteDeadline(time.Now().Add(lastWordsTime))
 	x.client.send('E', f.response())

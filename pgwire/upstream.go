@@ -26,7 +26,11 @@ func (x *session) upstream() error {
 		if err != nil {
 			return err
 		}
-		if err := x.up.more(); err != nil {
+		err = x.up.more()
+		if err == io.EOF && x.client.rest > 0 {
+			return io.ErrUnexpectedEOF // the server would take Terminate for the rest of the message
+		}
+		if err != nil {
 			return err
 		}
 	}
