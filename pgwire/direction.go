@@ -36,7 +36,7 @@ type direction struct {
 }
 
 // maxFills is how much a loop's thread reads at a stretch. A source that has still more keeps a goroutine busy and not the loop, which others wait for.
-const maxFills = 16
+const maxFills = 4
 
 // mode says how reads and writes behave while the owner works. It belongs to the owner.
 func (d *direction) mode(inline bool) {

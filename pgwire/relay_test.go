@@ -95,7 +95,7 @@ func TestAFloodLeavesTheLoopToOthers(t *testing.T) {
 		close(stop)
 	}()
 	var took []time.Duration
-	for range 100 {
+	for range 30 {
 		took = append(took, round(client, server))
 	}
 	flood.Close()
@@ -319,5 +319,23 @@ func TestTLSDataWithoutAnEvent(t *testing.T) {
 		server.hear(frame(nil, 'X'))
 		server.Close()
 		client.rest()
+	})
+}
+
+// TestAnEndInTheMiddleOfCOPY: a server that waits for COPY data does not understand Terminate; it learns of the client's end all the same.
+func TestAnEndInTheMiddleOfCOPY(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, m *machine) {
+		t.Parallel()
+		for _, last := range [][]byte{nil, frame(nil, 'X')} {
+			_, client, server := m.connect()
+			said := append(frame(frame(nil, 'Q', "copy t from stdin\x00"), 'd', "1\n"), last...)
+			client.say(said)
+			client.Close()
+			if got := server.rest(); !bytes.HasPrefix(got, said) {
+				t.Errorf("the server got %q", got)
+			}
+			server.Close()
+		}
 	})
 }

@@ -184,6 +184,7 @@ func (x *session) upEnded(err error) {
 			x.server.send('X', nil)
 		}
 		x.server.w.Flush()
+		x.server.closeWrite() // the server takes Terminate for an error where it waits for COPY data, and goes on until it finds the end
 	}
 	x.halfEnded()
 }

@@ -40,6 +40,10 @@ func (x *session) upstream() error {
 func (x *session) messages() error {
 	c := x.client
 	for {
+		if x.cleanEnd.Load() { // what follows Terminate is for nobody
+			c.r.next(c.r.Buffered())
+			return nil
+		}
 		if c.rest > 0 {
 			if err := c.pass(x.server); err != nil {
 				return err
@@ -83,9 +87,6 @@ func (x *session) messages() error {
 		}
 		if err != nil {
 			return err
-		}
-		if kind == 'X' {
-			return io.EOF
 		}
 	}
 }
