@@ -163,17 +163,28 @@ func (w *writer) write(p []byte) error {
 			return err
 		}
 		p = p[n:]
-		if w.behind() && !w.nonblock {
-			if err := w.sock.Drain(0); err != nil {
-				return err
-			}
+		if err := w.drain(); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// Flush sends what is buffered.
-func (w *writer) Flush() error { return w.push() }
+func (w *writer) drain() error {
+	if w.nonblock || !w.behind() {
+		return nil
+	}
+	return w.sock.Drain(0)
+}
+
+// Flush sends what is buffered, and what a loop's thread has left behind: the event that there is room for it may have come meanwhile, and was not for
+// whoever writes now.
+func (w *writer) Flush() error {
+	if err := w.push(); err != nil {
+		return err
+	}
+	return w.drain()
+}
 
 // release gives the buffer back when it is empty.
 func (w *writer) release() {

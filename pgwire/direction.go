@@ -41,7 +41,7 @@ type direction struct {
 }
 
 // maxFills is how often a loop's thread reads at a stretch. A source that has still more must wait until the others had their turn.
-const maxFills = 16
+const maxFills = 8
 
 // mode says how reads and writes behave while the owner works. It belongs to the owner.
 func (d *direction) mode(inline bool) {
@@ -88,8 +88,7 @@ func (d *direction) ready() bool {
 func (d *direction) serve() {
 	for {
 		d.mode(false)
-		// What a loop's thread has written and the kernel has not taken: nobody else sends it while the direction waits for something.
-		err := d.drain()
+		err := d.dst.w.drain() // nobody else does while the direction waits for something
 		if err == nil {
 			err = d.step()
 		}
@@ -102,13 +101,6 @@ func (d *direction) serve() {
 			return
 		}
 	}
-}
-
-func (d *direction) drain() error {
-	if !d.dst.w.behind() {
-		return nil
-	}
-	return d.dst.sock.Drain(0)
 }
 
 func (d *direction) end(err error) {
@@ -124,9 +116,8 @@ func (d *direction) kick() {
 	}
 }
 
-// more reads what has come, without waiting where a loop serves the source. It says errIdle when there is nothing, and on a loop's thread when the
-// destination must take something first. A goroutine waits for that: it does not leave the direction idle with something to write, because the event
-// that there is room may have come while it had the direction.
+// more reads what has come, without waiting where a loop serves the source. It says errIdle when there is nothing, and when the destination must
+// take something first.
 func (d *direction) more() error {
 	if d.src.sock == nil || !d.src.sock.Adopted() {
 		return d.src.r.fill()
@@ -134,12 +125,7 @@ func (d *direction) more() error {
 	if d.src.sock.Closed() {
 		return net.ErrClosed // even while the destination takes nothing
 	}
-	switch {
-	case d.dst.w.behind() && !d.inline:
-		if err := d.drain(); err != nil {
-			return err
-		}
-	case d.dst.w.behind():
+	if d.inline && d.dst.w.behind() {
 		if err := d.dst.sock.Flush(); err != nil {
 			return err
 		}

@@ -383,20 +383,18 @@ func (x *session) failed(e *expected, body []byte) error {
 		x.fifo.copyFailed(e)
 	}
 	if e.kind != 'Q' && e.kind != 'F' {
-		x.skipped(x.fifo.skip())
+		x.fifo.skip(x.skipped)
 	}
 	return nil
 }
 
-// skipped takes back what was noted of messages that the server ignored.
-func (x *session) skipped(dropped []*expected) {
-	for _, e := range dropped {
-		if e.probe != nil {
-			e.probe.fail(errSkipped)
-		}
-		if e.kind == 'P' && e.stmt != nil {
-			x.statements.failed(e.stmt)
-		}
+// skipped takes back what was noted of a message that the server ignored.
+func (x *session) skipped(e *expected) {
+	if e.probe != nil {
+		e.probe.fail(errSkipped)
+	}
+	if e.kind == 'P' && e.stmt != nil {
+		x.statements.failed(e.stmt)
 	}
 }
 
@@ -407,7 +405,7 @@ func (x *session) ready(body []byte) error {
 	}
 	e := x.fifo.head()
 	if e != nil && e.kind != 'Q' && e.kind != 'F' {
-		x.skipped(x.fifo.skip())
+		x.fifo.skip(x.skipped)
 		e = x.fifo.head()
 	}
 	if cap(x.row) > maxIdle {

@@ -136,16 +136,16 @@ func (f *fifo) copyFailed(e *expected) {
 }
 
 // skip drops what the server ignores after an error in the extended protocol: everything before the next Sync, be it queued or still to come.
-func (f *fifo) skip() (dropped []*expected) {
+// It calls drop with each before anybody sees the queue without it.
+func (f *fifo) skip(drop func(*expected)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for len(f.queue) > 0 && f.queue[0].kind != 'S' && f.queue[0].kind != '!' {
-		dropped = append(dropped, f.queue[0])
+		drop(f.queue[0])
 		f.queue = f.queue[1:]
 	}
 	f.skipping = len(f.queue) == 0
 	f.trim()
-	return dropped
 }
 
 // head is the message that the server is answering, or nil.

@@ -103,8 +103,14 @@ func (m *machine) sessions() int {
 	return len(m.srv.sessions)
 }
 
-// start makes a session between the two connections.
+// start makes a session between the two connections, and starts it.
 func (m *machine) start(client, server net.Conn) *session {
+	x := m.make(client, server)
+	x.start()
+	return x
+}
+
+func (m *machine) make(client, server net.Conn) *session {
 	ctx, cancel := context.WithCancel(context.Background())
 	x := &session{srv: m.srv, ctx: ctx, cancel: cancel, client: newWire(client), server: newWire(server), db: m.srv.database("test"), addr: "test",
 		began: time.Now(), fifo: newFIFO(), portals: map[string]*portal{}, params: map[string]string{"client_encoding": "UTF8", "server_encoding": "UTF8"}}
@@ -115,7 +121,6 @@ func (m *machine) start(client, server net.Conn) *session {
 	x.checkEncoding()
 	x.since = time.Now()
 	m.srv.wg.Add(1)
-	x.start()
 	return x
 }
 

@@ -175,6 +175,17 @@ func (c *wire) send(kind byte, body []byte) error {
 	return err
 }
 
+// closeWrite tells the other side that nothing more comes; everything must have been flushed.
+func (c *wire) closeWrite() {
+	if t, ok := c.conn.(*tls.Conn); ok {
+		t.CloseWrite()
+	}
+	if c.sock != nil {
+		c.sock.Drain(lastWordsTime)
+		c.sock.CloseWrite()
+	}
+}
+
 // maxIdle is what a buffer may keep between statements.
 const maxIdle = 64 << 10
 

@@ -198,6 +198,7 @@ func (x *session) upEnded(err error) {
 			x.server.send('X', nil)
 		}
 		x.server.w.Flush()
+		x.server.closeWrite() // the server takes Terminate for an error where it waits for COPY data, and goes on until it finds the end
 	}
 	x.halfEnded()
 }
@@ -298,7 +299,7 @@ func (x *session) patience() time.Duration {
 // say sends the client why its session ends. It does not wait for a client that does not read; downEnded does, for a moment.
 func (x *session) say(f *failure) {
 	if x.server.rest > 0 {
-		return // in the middle of a message
+		return // the client would take it for the rest of a message
 	}
 	x.client.w.nonblock = true
 	x.client.conn.SetWriteDeadline(time.Now().Add(lastWordsTime))

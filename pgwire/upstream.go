@@ -32,7 +32,11 @@ func (x *session) upstream() error {
 		if x.held.Load() && x.crammed() {
 			return errIdle
 		}
-		if err := x.up.more(); err != nil {
+		err = x.up.more()
+		if err == io.EOF && x.client.rest > 0 {
+			return io.ErrUnexpectedEOF // the server would take Terminate for the rest of the message
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -42,6 +46,10 @@ func (x *session) upstream() error {
 func (x *session) messages() error {
 	c := x.client
 	for {
+		if x.cleanEnd.Load() { // what follows Terminate is for nobody
+			c.r.next(c.r.Buffered())
+			return nil
+		}
 		if c.rest > 0 {
 			if err := c.pass(x.server); err != nil {
 				return err
@@ -95,9 +103,6 @@ func (x *session) messages() error {
 		}
 		if err != nil {
 			return err
-		}
-		if kind == 'X' {
-			return io.EOF
 		}
 	}
 }

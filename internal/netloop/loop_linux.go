@@ -357,6 +357,19 @@ func (s *Socket) Close() error {
 	return nil
 }
 
+// CloseWrite tells the other side that nothing more comes. What is pending must have left.
+func (s *Socket) CloseWrite() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case !s.Adopted():
+		return closeWrite(s.conn)
+	case s.closed.Load() || s.released:
+		return net.ErrClosed
+	}
+	return os.NewSyscallError("shutdown", syscall.Shutdown(s.fd, syscall.SHUT_WR))
+}
+
 // Release gives the descriptor up, when nobody reads or writes any more.
 func (s *Socket) Release() {
 	s.Close()

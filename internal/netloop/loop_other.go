@@ -38,5 +38,8 @@ func (s *Socket) Wake(_, _ bool) {}
 // Close implements net.Conn.
 func (s *Socket) Close() error { return s.conn.Close() }
 
+// CloseWrite tells the other side that nothing more comes.
+func (s *Socket) CloseWrite() error { return closeWrite(s.conn) }
+
 // Release closes the connection.
 func (s *Socket) Release() { s.conn.Close() }

@@ -1,6 +1,7 @@
 package netloop
 
 import (
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -81,3 +82,10 @@ func (s *Socket) Closed() bool { return s.closed.Load() }
 
 // Behind tells whether bytes wait for the kernel to take them.
 func (s *Socket) Behind() bool { return s.behind.Load() }
+
+func closeWrite(conn net.Conn) error {
+	if c, ok := conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
