@@ -41,7 +41,7 @@ type direction struct {
 }
 
 // maxFills is how often a loop's thread reads at a stretch. A source that has still more must wait until the others had their turn.
-const maxFills = 8
+const maxFills = 4
 
 // mode says how reads and writes behave while the owner works. It belongs to the owner.
 func (d *direction) mode(inline bool) {
