@@ -24,6 +24,9 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 	  for name in $$(grep -rhoE '^func Fuzz[A-Za-z0-9]+' $$dir/*_test.go | sed 's/func //'); do \
 	    echo "$$dir $$name"; $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$dir; done; done
 
+fuzz-wire: ## relay 50 million messages of random conversations, and meet 5,000 slow clients
+	PGVEIL_LONG=1 $(GO) test -count=1 -timeout 120m -v -run 'TestMessageSoak|TestSlowClients' ./pgwire
+
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
@@ -53,4 +56,4 @@ demo: ## start the demonstration
 demo-check: build ## start the demonstration, use it as three roles, look for clear values at rest
 	script/demo-check
 
-.PHONY: help build static test race fuzz bench bench-engine test-long golden vet lint check demo demo-check
+.PHONY: help build static test race fuzz fuzz-wire bench bench-engine test-long golden vet lint check demo demo-check
