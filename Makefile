@@ -24,6 +24,9 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 	  for name in $$(grep -rhoE '^func Fuzz[A-Za-z0-9]+' $$dir/*_test.go | sed 's/func //'); do \
 	    echo "$$dir $$name"; $(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$dir; done; done
 
+fuzz-wire: ## relay 50 million messages of random conversations, and meet 5,000 slow clients
+	PGVEIL_LONG=1 $(GO) test -count=1 -timeout 120m -v -run 'TestMessageSoak|TestSlowClients' ./pgwire
+
 bench: ## run the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
@@ -62,7 +65,11 @@ demo: ## start the demonstration
 demo-check: build ## start the demonstration, use it as three roles, look for clear values at rest
 	script/demo-check
 
+<<<<<<< HEAD
 drivers: ## run the driver and ORM matrix, installing what is missing; write docs/drivers.md
 	script/drivers
 
 .PHONY: help build static test race fuzz bench bench-engine bench-guard bench-wire test-long golden vet lint check conformance demo demo-check drivers
+=======
+.PHONY: help build static test race fuzz fuzz-wire bench bench-engine test-long golden vet lint check demo demo-check
+>>>>>>> abuse

@@ -109,6 +109,36 @@ func TestAFloodLeavesTheLoopToOthers(t *testing.T) {
 	<-stop
 }
 
+// TestWhatALoopLeftBehindIsSent: the server's buffer is full when a statement comes that the next one must wait for.
+func TestWhatALoopLeftBehindIsSent(t *testing.T) {
+	t.Parallel()
+	m := newMachine(t, 1)
+	clientNear, clientFar := socketPair(t)
+	serverNear, serverFar := socketPair(t)
+	clientFar.SetDeadline(time.Now().Add(30 * time.Second))
+	serverFar.SetDeadline(time.Now().Add(30 * time.Second))
+	serverNear.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+	full := 0
+	for err := error(nil); err == nil; {
+		var n int
+		n, err = serverNear.Write(make([]byte, 1000))
+		full += n
+	}
+	client, server := &testEnd{clientFar, t}, &testEnd{serverFar, t}
+	set := frame(nil, 'Q', "set x to y\x00")
+	client.say(append(set, query...))
+	m.start(clientNear, serverNear)
+	time.Sleep(50 * time.Millisecond)
+	server.hear(append(make([]byte, full), set...))
+	server.say(complete)
+	server.hear(query)
+	server.say(complete)
+	client.hear(append(complete[:len(complete):len(complete)], complete...))
+	client.Close()
+	server.rest()
+	server.Close()
+}
+
 // TestAHalfClosedClientGetsItsAnswer: it closes its writing side and reads when it likes; nothing is cut off.
 func TestAHalfClosedClientGetsItsAnswer(t *testing.T) {
 	t.Parallel()

@@ -210,7 +210,7 @@ func (x *session) downEnded(err error) {
 	x.cancel()
 	x.server.conn.Close() // wakes upstream where it writes
 	if x.client.sock != nil {
-		x.client.sock.Drain(x.patience())
+		x.client.sock.Drain(lastWordsTime)
 	}
 	x.client.conn.Close() // and where it reads
 	x.up.kick()
@@ -282,19 +282,8 @@ func (x *session) finish() {
 // leaving tells whether the session was asked to end, and has nothing to finish.
 func (x *session) leaving() bool { return x.stopping.Load() && x.fifo.isEmpty() }
 
-// How long a client may take to receive why its session ends, and what the server said before it ended the session itself.
-const (
-	lastWordsTime = time.Second
-	restTime      = time.Minute
-)
-
-// patience is how long to wait for the client to take what was sent to it.
-func (x *session) patience() time.Duration {
-	if x.cleanEnd.Load() && !x.stopping.Load() {
-		return restTime
-	}
-	return lastWordsTime
-}
+// lastWordsTime is how long a client may take to receive why its session ends.
+const lastWordsTime = time.Second
 
 // say sends the client why its session ends. It does not wait for a client that does not read; downEnded does, for a moment.
 func (x *session) say(f *failure) {

@@ -24,6 +24,12 @@ func group(t *testing.T, n int) *Group {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		for deadline := time.Now().Add(10 * time.Second); g.sockets() > 0; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Errorf("%d sockets are not released", g.sockets())
+				break
+			}
+		}
 		g.Close()
 		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 			more, open := runtime.NumGoroutine()-goroutines, countDescriptors()-descriptors
@@ -37,6 +43,13 @@ func group(t *testing.T, n int) *Group {
 		}
 	})
 	return g
+}
+
+func (g *Group) sockets() (n int64) {
+	for _, l := range g.loops {
+		n += l.load.Load()
+	}
+	return n
 }
 
 // descriptors counts what is open, when the runtime's poller has its own.
