@@ -65,11 +65,10 @@ demo: ## start the demonstration
 demo-check: build ## start the demonstration, use it as three roles, look for clear values at rest
 	script/demo-check
 
-<<<<<<< HEAD
+conformance: ## run PostgreSQL's own suites directly and through the front-end; needs postgresql-15 and a compiler
+	script/conformance
+
 drivers: ## run the driver and ORM matrix, installing what is missing; write docs/drivers.md
 	script/drivers
 
-.PHONY: help build static test race fuzz bench bench-engine bench-guard bench-wire test-long golden vet lint check conformance demo demo-check drivers
-=======
-.PHONY: help build static test race fuzz fuzz-wire bench bench-engine test-long golden vet lint check demo demo-check
->>>>>>> abuse
+.PHONY: help build static test race fuzz fuzz-wire bench bench-engine bench-guard bench-wire test-long golden vet lint check conformance demo demo-check drivers
