@@ -65,9 +65,6 @@ demo: ## start the demonstration
 demo-check: build ## start the demonstration, use it as three roles, look for clear values at rest
 	script/demo-check
 
-conformance: ## run PostgreSQL's own suites directly and through the front-end; needs postgresql-15 and a compiler
-	script/conformance
-
 drivers: ## run the driver and ORM matrix, installing what is missing; write docs/drivers.md
 	script/drivers
 
