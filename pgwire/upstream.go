@@ -358,6 +358,10 @@ func (x *session) simple(body []byte) error {
 // note remembers what a text may change for the texts after it.
 func (x *session) note(a *analysis, text string) {
 	x.count(a)
+	if sql.Inert(text) {
+		x.settings = x.settings && x.unsynced.Load()
+		return
+	}
 	x.stale = x.stale || sql.ChangesSchema(text) || x.private != nil && sql.RollsBack(text)
 	x.settings = x.settings && x.unsynced.Load() || sql.ChangesSettings(text)
 	if sql.Forgets(text) {
@@ -405,7 +409,7 @@ func (x *session) parse(body []byte) error {
 func (st *statement) set(a *analysis) {
 	st.view, st.plan, st.edited = a.view, a.plan, a.edited
 	// Rows of a cursor are described too: they come from a statement that is not this one.
-	st.flagged = a.plan != nil || !a.view.schema.Empty() && sql.ReadsCursor(st.text)
+	st.flagged = a.plan != nil || !a.view.schema.Empty() && !sql.Inert(st.text) && sql.ReadsCursor(st.text)
 	if st.flagged && st.plan == nil {
 		st.plan = &sql.Plan{Statements: 1}
 	}

@@ -228,6 +228,9 @@ func nextWord(text string, i int, buf []byte) (w []byte, next int) {
 // (UESCAPE comes behind it), and tells whether one call said true, or half of a surrogate pair was read. What holds no escape is not among
 // the readings: it stands in the text as it is.
 func escaped(text string, is func(name string) bool) bool {
+	if !strings.Contains(text, `&"`) {
+		return false
+	}
 	for i := 0; i+2 < len(text); i++ {
 		if text[i]|0x20 != 'u' || text[i+1] != '&' || text[i+2] != '"' {
 			continue

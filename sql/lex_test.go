@@ -1,6 +1,8 @@
 package sql
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -96,6 +98,39 @@ func TestMentionsSeesNamesInAnyDress(t *testing.T) {
 		"create trigger t before insert on a for each row execute function f()", "grant execute\non function f to public"} {
 		if s.Mentions(text) {
 			t.Errorf("%s is seen", text)
+		}
+	}
+}
+
+// TestInertTextsChangeNothing: what Inert passes over, none of the functions that it stands for would have seen.
+func TestInertTextsChangeNothing(t *testing.T) {
+	looks := map[string]func(string) bool{"ReadsCursor": ReadsCursor, "Prepares": Prepares, "Executes": Executes, "Forgets": Forgets,
+		"ChangesSettings": ChangesSettings, "RollsBack": RollsBack, "ChangesSchema": ChangesSchema}
+	inert := 0
+	files, _ := filepath.Glob("testdata/plans/*.txt")
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for text := range strings.SplitSeq(string(data), "\n\n") {
+			for name, look := range looks {
+				if Inert(text) && look(text) {
+					t.Errorf("%s sees what Inert does not: %s", name, text)
+				}
+			}
+			if Inert(text) {
+				inert++
+			}
+		}
+	}
+	if inert < 50 {
+		t.Errorf("%d inert texts only", inert)
+	}
+	for name, text := range map[string]string{"ReadsCursor": "FETCH 1 FROM c", "Prepares": "PREPARE p AS SELECT 1", "Executes": "(EXECUTE p)", "Forgets": "DISCARD ALL",
+		"ChangesSettings": `SELECT "set_config"('a', 'b', true)`, "RollsBack": "ABORT", "ChangesSchema": "EXPLAIN ANALYZE CREATE TABLE t AS SELECT 1"} {
+		if Inert(text) || !looks[name](text) {
+			t.Errorf("%s: %s", name, text)
 		}
 	}
 }

@@ -244,6 +244,20 @@ func NewWord(text string, known func(word string) bool) bool {
 	return false
 }
 
+// Inert tells in one pass whether text has none of the words without which ReadsCursor, Prepares, Executes, Forgets, ChangesSettings, RollsBack and
+// ChangesSchema all say false. Most texts have none.
+func Inert(text string) bool {
+	var buf [maxName + 1]byte
+	for w, i := nextWord(text, 0, buf[:]); len(w) > 0; w, i = nextWord(text, i, buf[:]) {
+		switch string(w) {
+		case "abort", "alter", "call", "create", "deallocate", "discard", "do", "drop", "execute", "fetch", "import", "into", "prepare", "refresh", "reset",
+			"rollback", "set", "set_config":
+			return false
+		}
+	}
+	return true
+}
+
 // ReadsCursor tells whether text may return rows of a query that stands elsewhere: a cursor's, a prepared statement's.
 func ReadsCursor(text string) bool { return mentions(text, "fetch", "execute", "call") }
 
