@@ -80,8 +80,12 @@ const (
 	stuckTime = 10 * time.Minute
 )
 
-// copyData stands for a run of CopyData. It has no state, so one serves all sessions.
-var copyData = &expected{kind: 'k'}
+// What has no state is one for all sessions: a run of CopyData, a Sync, a Bind that nothing is done to.
+var (
+	copyData  = &expected{kind: 'k'}
+	synced    = &expected{kind: 'S'}
+	plainBind = &expected{kind: 'B'}
+)
 
 // crowded tells whether pushing what one message needs may have to wait.
 func (f *fifo) crowded() bool {

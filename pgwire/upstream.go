@@ -140,7 +140,7 @@ func (x *session) message(kind byte, n int) error {
 		return x.closeMessage(body)
 	case 'S':
 		x.skipping = false
-		return x.pass(&expected{kind: 'S'}, body)
+		return x.pass(synced, body)
 	case 'H':
 		return x.server.send(kind, body)
 	case 'F':
@@ -452,7 +452,7 @@ func (x *session) bind(body []byte) error {
 	}
 	if st == nil || !st.flagged {
 		delete(x.portals, portalName)
-		return x.pass(&expected{kind: 'B'}, body)
+		return x.pass(plainBind, body)
 	}
 	p := &portal{stmt: st}
 	if p.intent, err = x.reads.plan(st.plan); err != nil {

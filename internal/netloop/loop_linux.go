@@ -84,17 +84,19 @@ func (l *Loop) Post(f func()) {
 // edges are the events of a socket; EPOLLET is negative in the syscall package's type.
 const edges = syscall.EPOLLIN | syscall.EPOLLOUT | syscall.EPOLLRDHUP | 1<<31
 
-// yieldEvery is after how many waits a loop yields. The runtime takes a goroutine that has not yielded for 10 ms for one that computes: it interrupts it
+// yieldEvery is how often a loop yields. The runtime takes a goroutine that has not yielded for 10 ms for one that computes: it interrupts it
 // and takes its processor away, 20 µs after 20 µs, although the loop spends its time in the kernel.
-const yieldEvery = 50
+const yieldEvery = 4 * time.Millisecond
 
 func (l *Loop) run() {
 	defer close(l.ended)
 	defer l.free()
 	events := make([]syscall.EpollEvent, 256)
-	for turn := 1; ; turn++ {
-		if turn%yieldEvery == 0 {
+	yielded := time.Now()
+	for {
+		if now := time.Now(); now.Sub(yielded) > yieldEvery {
 			runtime.Gosched()
+			yielded = now
 		}
 		n, err := syscall.EpollWait(l.epoll, events, -1)
 		if err != nil && !errors.Is(err, syscall.EINTR) {
