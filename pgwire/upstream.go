@@ -267,6 +267,11 @@ func (x *session) analyzeUnder(v *view, text string) (*analysis, error) {
 	if v.schema.Foreign() && !x.encodingOK.Load() && strings.ContainsFunc(text, func(r rune) bool { return r >= utf8.RuneSelf }) {
 		return nil, errEncoding // a name may be spelled in bytes that we do not know
 	}
+	if x.prepared != nil && x.prepared.columns != v.columns && sql.Prepares(text) {
+		if err := x.moved(v); err != nil && err != errMoved { // there may be none left
+			return nil, err
+		}
+	}
 	if !v.schema.Mentions(text) {
 		return a, nil
 	}
@@ -300,9 +305,32 @@ func (x *session) movedUnderPrepare(v *view, text string) error {
 	if x.statements.protected() && sql.Executes(text) {
 		return &failure{code: "0A000", message: "EXECUTE is not supported in a session that has prepared a protected statement by the protocol: it could run that one", hint: "Run it by Bind and Execute messages, as drivers do, or in another session."}
 	}
-	if x.prepared != nil && x.prepared.columns != v.columns && sql.Prepares(text) {
+	if !sql.Prepares(text) {
+		return nil
+	}
+	return x.moved(v)
+}
+
+// moved refuses to run SQL's own prepared statements where one was made under a view that has changed in a way that may matter to it. The server knows which
+// there are: not every DEALLOCATE drops all, nor does every one succeed.
+func (x *session) moved(v *view) error {
+	if x.prepared == nil || x.prepared == v {
+		return nil
+	}
+	rows, err := x.query(x.ctx, "SELECT statement FROM pg_catalog.pg_prepared_statements WHERE from_sql")
+	if err != nil {
+		return err
+	}
+	if len(rows) > 0 && x.prepared.columns != v.columns {
 		return errMoved
 	}
+	views := x.views(v)
+	for _, r := range rows {
+		if text := string(r[0]); views && v.schema.Names(text) && !x.prepared.schema.Names(text) {
+			return errMoved
+		}
+	}
+	x.prepared = v
 	return nil
 }
 
@@ -361,7 +389,7 @@ func (x *session) note(a *analysis, text string) {
 	x.stale = x.stale || sql.ChangesSchema(text) || x.private != nil && sql.RollsBack(text)
 	x.settings = x.settings && x.unsynced.Load() || sql.ChangesSettings(text)
 	if sql.Forgets(text) {
-		x.forgets, x.prepared = true, nil
+		x.forgets = true
 	}
 	if x.prepared == nil && sql.Prepares(text) {
 		x.prepared = a.view
@@ -513,8 +541,8 @@ func (x *session) statement(name string) (*statement, error) {
 			return nil, nil
 		}
 		// The server knows none of that name either, or one of SQL's PREPARE, which was analyzed then: it says what rows that will send.
-		if x.prepared != nil && x.prepared.columns != v.columns {
-			return nil, errMoved
+		if err := x.moved(v); err != nil {
+			return nil, err
 		}
 		return &statement{name: name, view: v, plan: &sql.Plan{Statements: 1}, flagged: true}, nil
 	}
