@@ -284,13 +284,24 @@ func TestPortalsAndPreparedStatementsAreWhatTheServerSays(t *testing.T) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
+	// The same of the unnamed portal, in one write.
+	r := f.raw("app")
+	r.send(&pgproto3.Query{String: "begin"}, &pgproto3.Parse{Name: "a", Query: "select ssn from customers where id = 1"}, &pgproto3.Parse{Name: "b", Query: "select 1::text"},
+		&pgproto3.Parse{Name: "save", Query: "savepoint s"}, &pgproto3.Parse{Name: "back", Query: "rollback to s"},
+		bind("", "a"), bind("save", "save"), &pgproto3.Execute{Portal: "save"}, &pgproto3.Sync{})
+	r.until("ReadyForQuery", 2)
+	r.send(&pgproto3.Bind{PreparedStatement: "b", Parameters: [][]byte{nil}}, &pgproto3.Sync{}, bind("back", "back"), &pgproto3.Execute{Portal: "back"}, &pgproto3.Sync{},
+		&pgproto3.Execute{}, &pgproto3.Sync{})
+	if got := r.until("ReadyForQuery", 3); !strings.HasSuffix(got, "row "+anSSN+", CommandComplete, ReadyForQuery") {
+		t.Errorf("a Bind of the unnamed portal that fails: %s", got)
+	}
 	app := f.as("app")
 	if _, err := app.Prepare(t.Context(), "s1", "select id from customers where ssn = $1"); err != nil {
 		t.Fatal(err)
 	}
 	f.refused(app, "0A000", "execute s1('"+anSSN+"')", simple()...)
 	// Two texts in one write, of which the first changes how the second is read.
-	r := f.raw("app")
+	r = f.raw("app")
 	r.send(&pgproto3.Query{String: "set standard_conforming_strings = off"}, &pgproto3.Query{String: `select '\' || ', upper(ssn), name from customers --'`})
 	if got := r.until("ReadyForQuery", 2); !strings.Contains(got, "error 0A000") {
 		t.Errorf("a text read otherwise: %s", got)

@@ -63,6 +63,8 @@ type session struct {
 	forgets  bool      // a statement may have dropped prepared statements
 	settings bool      // a setting may have changed since the last Sync
 	portals  map[string]*portal
+	forgot   bool // since the last Sync the unnamed portal was replaced by one that nothing is noted of
+	doubtful bool // the same before a Sync, and it may have failed: the older one may still be there
 
 	// of the downstream direction
 	rows     *shown // of the result that a simple query is returning

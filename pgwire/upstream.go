@@ -140,6 +140,7 @@ func (x *session) message(kind byte, n int) error {
 		return x.closeMessage(body)
 	case 'S':
 		x.skipping = false
+		x.doubtful, x.forgot = x.doubtful || x.forgot, false
 		return x.pass(&expected{kind: 'S'}, body)
 	case 'H':
 		return x.server.send(kind, body)
@@ -164,6 +165,9 @@ func (x *session) nonsense() error {
 func (x *session) pass(e *expected, body []byte) error {
 	if unsynced := e.kind != 'S' && e.kind != 'Q' && e.kind != 'F'; unsynced != x.unsynced.Load() {
 		x.unsynced.Store(unsynced)
+	}
+	if x.doubtful && x.fifo.isEmpty() {
+		x.doubtful = false // erred tells
 	}
 	if !x.fifo.push(e) && e.kind == 'P' {
 		x.statements.failed(e.stmt)
@@ -475,6 +479,7 @@ func (x *session) bind(body []byte) error {
 		return x.refuse('B', "", err)
 	}
 	if st == nil || !st.flagged {
+		x.forgot = x.forgot || portalName == "" && x.portals[""] != nil
 		delete(x.portals, portalName)
 		return x.pass(&expected{kind: 'B'}, body)
 	}
@@ -648,7 +653,7 @@ func (x *session) execute(body []byte) error {
 		return x.refuse('E', "", errMalformed)
 	}
 	p := x.portals[name]
-	unsure := name != "" || x.erred.Load()
+	unsure := name != "" || x.erred.Load() || x.doubtful
 	if p == nil && !unsure {
 		return x.pass(&expected{kind: 'E'}, body)
 	}
