@@ -58,6 +58,8 @@ func TestLoginByClientCertificate(t *testing.T) {
 		t.Errorf("psql: %s", out)
 	}
 	f.logged("session ended", "role="+reporting, "auth=certificate")
+	denied(t, strings.Replace(by(ca.client(reporting, "somebody"), "reporting"), "@", ":x@", 1), "28P01")
+	denied(t, strings.Replace(by(ca.client(strings.ToUpper(reporting)), "reporting"), "@", ":x@", 1), "28P01")
 
 	// A client that need not prove anything need not wait either.
 	conn, err := tls.Dial("tcp", f.addr, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"postgresql"}, Certificates: []tls.Certificate{own.Certificate}})

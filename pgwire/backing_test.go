@@ -489,6 +489,15 @@ func TestAServerThatSkipsTheProofIsNotBelieved(t *testing.T) {
 	})
 	f.backing(addr, "sslmode=disable")
 	denied(t, f.url("app"), "28000")
+	silent := listen(t, func(conn net.Conn) {
+		readPacket(conn)
+		conn.Write(message('R', "\x00\x00\x00\x0aSCRAM-SHA-256\x00\x00"))
+		readMessage(t, conn)
+		conn.Write(message('Z', "I"))
+		conn.Read(make([]byte, 1))
+	})
+	f.backing(silent, "sslmode=disable", "require_auth=scram-sha-256")
+	denied(t, f.url("app"), "08P01")
 	u, err := url.Parse(f.dsn)
 	if err != nil {
 		t.Fatal(err)

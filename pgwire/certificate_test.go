@@ -107,14 +107,21 @@ func (a *authority) server(kind string) certified {
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, key)
 }
 
-// client issues a certificate for a role.
-func (a *authority) client(role string) certified {
+// client issues a certificate for a role, with other common names before its own.
+func (a *authority) client(role string, others ...string) certified {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	return a.issue("client-"+role, &x509.Certificate{Subject: pkix.Name{CommonName: role}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, key)
+	subject := pkix.Name{CommonName: role}
+	for _, name := range others {
+		subject.ExtraNames = append(subject.ExtraNames, pkix.AttributeTypeAndValue{Type: []int{2, 5, 4, 3}, Value: name})
+	}
+	if len(others) > 0 { // which replace CommonName
+		subject.ExtraNames = append(subject.ExtraNames, pkix.AttributeTypeAndValue{Type: []int{2, 5, 4, 3}, Value: role})
+	}
+	return a.issue("client-"+role, &x509.Certificate{Subject: subject, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, key)
 }
 
 // config is a front-end's TLS that shows c, and takes clients' certificates of the authority.

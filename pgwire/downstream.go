@@ -460,7 +460,7 @@ func (x *session) scrub(e *expected, body []byte) []byte {
 		return body
 	}
 	var schema, table string
-	hide := false
+	hide, detail := false, false // both fields, or DETAIL alone
 	if !errorFields(body, func(kind byte, b []byte) {
 		switch kind {
 		case 's':
@@ -469,6 +469,8 @@ func (x *session) scrub(e *expected, body []byte) []byte {
 			table = string(b)
 		case 'D', 'W':
 			hide = hide || v.schema.Owns(string(b))
+		case 'M': // of REFRESH … CONCURRENTLY: the error names no table
+			detail = v.schema.Owns(string(b))
 		}
 	}) {
 		return body
@@ -479,7 +481,7 @@ func (x *session) scrub(e *expected, body []byte) []byte {
 	out := make([]byte, 0, len(body))
 	errorFields(body, func(kind byte, b []byte) {
 		switch {
-		case hide && (kind == 'D' || kind == 'W'):
+		case hide && kind == 'W', (hide || detail) && kind == 'D':
 			return
 		case kind == 'P' && edited != nil:
 			if p, err := strconv.Atoi(string(b)); err == nil {

@@ -79,6 +79,7 @@ func TestHolesStayClosed(t *testing.T) {
 		{"create table mine (x text default reads())"}, {"create aggregate mine(int) (sfunc = sf, stype = text)", "select mine(1)"},
 		{"create operator @@@@ (leftarg = int, rightarg = int, function = opf)", "select 1 @@@@ 2"}, {"create function mine2() returns text language sql as 'select reads()'", "select mine2()"},
 		{"create function mine3() returns text language sql as 'select reads()'; select mine3()"},
+		{"alter function f5() rename to f6; select f6()"}, {"alter type box1 rename to box2; select row(1)::box2::text"}, {`create function "f 7"() returns text language sql as 'select reads()'; create function f8() returns text language sql as 'select "f 7"()'; select f8()`},
 		{"copy (select n.of_row from notes n) to stdout"}, {"copy (select 1 === 1) to stdout"}, {"prepare p as select (note).of_text from notes"}, {"create view vo as select 1 === 1 as u"},
 		{"copy (select row(1)::box1::text) to stdout"}, {"declare c cursor with hold for select n.of_row from notes n"}, {"create table cta as select n.of_row from notes n"},
 		{"set search_path = ''", "update pg_catalog.pg_settings set setting = 'public' where name = 'search_path'; select upper(ssn) from customers"},
@@ -167,12 +168,26 @@ func TestPreparedStatementsDoNotOutliveTheirMeaning(t *testing.T) {
 	app := f.as("app")
 	// SQL's PREPARE before a column is protected, EXECUTE after it.
 	f.must(f.direct(), "create table later (id int, ssn text)", "grant all on later to public")
-	f.must(app, "prepare ins(int, text) as insert into later values ($1, $2)", "execute ins(1, null)")
+	f.must(app, "prepare ins(int, text) as insert into later values ($1, $2)", "execute ins(1, null)", "prepare other as select 1")
 	if err := f.store.Protect(t.Context(), f.direct().Config().Database, "public", "later", "ssn", "ssn"); err != nil {
 		t.Fatal(err)
 	}
 	f.refresh()
 	f.refused(app, "0A000", "execute ins(2, '"+anSSN+"')", simple()...)
+	f.must(app, "deallocate other")
+	f.refused(app, "0A000", "execute ins(2, '"+anSSN+"')", simple()...)
+	f.must(app, "deallocate all", "prepare other as select 1", "execute other")
+	// A view that it reads shows something protected by now.
+	f.must(f.direct(), "create view shows as select note from notes", "grant all on shows to public")
+	reader := f.as("app")
+	f.must(reader, "prepare rd as select * from shows", "prepare one as select 1", "execute rd")
+	f.must(f.direct(), "create or replace view shows as select ssn as note from customers")
+	f.want(f.as("app"), []string{"1"}, "select 1") // a new connection, which looks at the database
+	f.refused(reader, "0A000", "execute rd", simple()...)
+	if err := reader.PgConn().ExecPrepared(t.Context(), "rd", nil, nil, nil).Read().Err; err == nil {
+		t.Error("a view that was changed is read by Bind")
+	}
+	f.must(reader, "deallocate rd", "execute one")
 	// The same of the protocol: it is analyzed again, and goes on.
 	plain := f.as("app")
 	f.must(f.direct(), "create table later2 (id int, ssn text)", "grant all on later2 to public")
@@ -215,7 +230,7 @@ func TestPreparedStatementsDoNotOutliveTheirMeaning(t *testing.T) {
 	p.Close()
 }
 
-func TestForeignKeyErrorsDoNotShowTokens(t *testing.T) {
+func TestErrorsOfConstraintsDoNotShowTokens(t *testing.T) {
 	t.Parallel()
 	f := withJane(t)
 	f.must(f.direct(), "alter table customers add unique (email)", "create table child (email text references customers(email))", "insert into child select email from customers where id = 1")
@@ -231,6 +246,11 @@ func TestForeignKeyErrorsDoNotShowTokens(t *testing.T) {
 		t.Error("the DETAIL of a deferred constraint shows a token")
 	}
 	f.must(app, "rollback", "create table parent (id int primary key)", "create table other (id int references parent)")
+	f.must(f.direct(), "create materialized view copies as select email as e from customers where email is not null", "create unique index on copies (e)",
+		"alter materialized view copies owner to "+f.role("app"), "alter table customers drop constraint customers_email_key cascade", "insert into customers (id, email) select 9, email from customers where id = 1")
+	if pe = f.refused(app, "21000", "refresh materialized view concurrently copies", simple()...); strings.Contains(pe.Detail, "t1_") {
+		t.Error("the DETAIL of a materialized view shows a token")
+	}
 	for _, c := range []struct{ code, statement, detail string }{
 		{"23505", "insert into parent values (1), (1)", "Key (id)=(1) already exists."},
 		{"23503", "insert into other values (1)", `Key (id)=(1) is not present in table "parent".`},
@@ -264,13 +284,24 @@ func TestPortalsAndPreparedStatementsAreWhatTheServerSays(t *testing.T) {
 			t.Errorf("%s: %s", name, got)
 		}
 	}
+	// The same of the unnamed portal, in one write.
+	r := f.raw("app")
+	r.send(&pgproto3.Query{String: "begin"}, &pgproto3.Parse{Name: "a", Query: "select ssn from customers where id = 1"}, &pgproto3.Parse{Name: "b", Query: "select 1::text"},
+		&pgproto3.Parse{Name: "save", Query: "savepoint s"}, &pgproto3.Parse{Name: "back", Query: "rollback to s"},
+		bind("", "a"), bind("save", "save"), &pgproto3.Execute{Portal: "save"}, &pgproto3.Sync{})
+	r.until("ReadyForQuery", 2)
+	r.send(&pgproto3.Bind{PreparedStatement: "b", Parameters: [][]byte{nil}}, &pgproto3.Sync{}, bind("back", "back"), &pgproto3.Execute{Portal: "back"}, &pgproto3.Sync{},
+		&pgproto3.Execute{}, &pgproto3.Sync{})
+	if got := r.until("ReadyForQuery", 3); !strings.HasSuffix(got, "row "+anSSN+", CommandComplete, ReadyForQuery") {
+		t.Errorf("a Bind of the unnamed portal that fails: %s", got)
+	}
 	app := f.as("app")
 	if _, err := app.Prepare(t.Context(), "s1", "select id from customers where ssn = $1"); err != nil {
 		t.Fatal(err)
 	}
 	f.refused(app, "0A000", "execute s1('"+anSSN+"')", simple()...)
 	// Two texts in one write, of which the first changes how the second is read.
-	r := f.raw("app")
+	r = f.raw("app")
 	r.send(&pgproto3.Query{String: "set standard_conforming_strings = off"}, &pgproto3.Query{String: `select '\' || ', upper(ssn), name from customers --'`})
 	if got := r.until("ReadyForQuery", 2); !strings.Contains(got, "error 0A000") {
 		t.Errorf("a text read otherwise: %s", got)

@@ -24,6 +24,7 @@ type backend struct {
 	pid      uint32 // 0 where the server sends no BackendKeyData
 	status   byte   // of the transaction, from ReadyForQuery
 	params   map[string]string
+	let      bool // in, by AuthenticationOk
 	asked    bool // for a proof, by the server
 	proved   bool // by the server: it holds the verifier
 }
@@ -203,6 +204,9 @@ func (s *Server) greet(b *backend, cfg *pgconn.Config, st *startup, params []str
 		if err != nil {
 			return err
 		}
+		if !b.let && strings.IndexByte("REvN", kind) < 0 {
+			return errMalformed // it would be let in without a proof of the server's
+		}
 		switch kind {
 		case 'R':
 			if err := s.answer(b, cfg, st.user, exchange, body); err != nil {
@@ -273,6 +277,7 @@ func (s *Server) answer(b *backend, cfg *pgconn.Config, role string, exchange *s
 			return &failure{code: "28000", message: "the backing database let role " + strconv.Quote(role) + " in without proving who it is",
 				hint: "channel_binding or require_auth in --backing demands a proof."}
 		}
+		b.let = true
 		return nil
 	case authSASL:
 		mechanism, first, err := exchange.First(strings.FieldsFunc(string(rest), func(r rune) bool { return r == 0 }))

@@ -99,10 +99,21 @@ func (s *Server) quiet() bool {
 // busy tells whether the session has a statement or a transaction to finish. The state of the upstream direction is looked at first: if that is idle after the
 // gate was shut, or has held a message back, its next message finds the gate shut.
 func (x *session) busy() bool {
+	if x.took.Load() {
+		return true
+	}
 	if state := x.up.state.Load(); x.looped() && !x.held.Load() && (state == looping || state == away) {
 		return true
 	}
 	return x.active() || x.status.Load() != 'I'
+}
+
+// taking notes, where no loop serves the session, that a message is being taken: from before the gate is looked at until what it asks for is queued. Elsewhere
+// the state of the upstream direction tells.
+func (x *session) taking(on bool) {
+	if !x.looped() {
+		x.took.Store(on)
+	}
 }
 
 // active tells whether something that the client sent is not answered yet.
@@ -123,8 +134,10 @@ func (x *session) holds(kind byte) bool {
 	x.held.Store(true)
 	if !x.looped() || !x.up.inline && x.crammed() {
 		x.server.w.Flush()
-		if x.fifo.idle() && x.waits() {
+		for x.fifo.idle() && x.waits() && x.ctx.Err() == nil {
+			x.taking(false)
 			x.srv.gate.wait(x.ctx)
+			x.taking(true)
 		}
 	} else if x.waits() {
 		return true

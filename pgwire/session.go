@@ -42,6 +42,7 @@ type session struct {
 	status         atomic.Int32 // transaction status of the last ReadyForQuery: I, T or E
 	stopping       atomic.Bool  // tell the client when it is idle
 	unsynced       atomic.Bool  // extended messages were sent since the last Sync; upstream writes it
+	took           atomic.Bool  // of taking
 	held           atomic.Bool  // the client's next statement waits for RESUME
 	killed         atomic.Bool  // by an administrator
 	encodingOK     atomic.Bool  // client_encoding and standard_conforming_strings fit
@@ -63,6 +64,8 @@ type session struct {
 	forgets  bool      // a statement may have dropped prepared statements
 	settings bool      // a setting may have changed since the last Sync
 	portals  map[string]*portal
+	forgot   bool // since the last Sync the unnamed portal was replaced by one that nothing is noted of
+	doubtful bool // the same before a Sync, and it may have failed: the older one may still be there
 
 	// of the downstream direction
 	rows     *shown // of the result that a simple query is returning

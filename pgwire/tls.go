@@ -3,6 +3,8 @@ package pgwire
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"errors"
 	"net"
 
@@ -48,10 +50,27 @@ func accept(conn net.Conn, base *tls.Config) (*tls.Conn, channel, error) {
 		}
 	}
 	if len(state.VerifiedChains) > 0 {
-		ch.name = state.VerifiedChains[0][0].Subject.CommonName
+		ch.name = commonName(state.VerifiedChains[0][0].Subject)
 	}
 	return t, ch, nil
 }
+
+// commonName is the subject's only common name; "" where there are several, of which programs read different ones.
+func commonName(subject pkix.Name) string {
+	n := 0
+	for _, a := range subject.Names {
+		if a.Type.Equal(oidCommonName) {
+			n++
+		}
+	}
+	if n > 1 {
+		return ""
+	}
+	return subject.CommonName
+}
+
+// oidCommonName is id-at-commonName (RFC 5280, appendix A.1).
+var oidCommonName = asn1.ObjectIdentifier{2, 5, 4, 3}
 
 // choose picks the certificate that crypto/tls would.
 func choose(config *tls.Config, hello *tls.ClientHelloInfo) (*tls.Certificate, error) {

@@ -32,6 +32,7 @@ func (x *session) upstream() error {
 		if x.held.Load() && x.crammed() {
 			return errIdle
 		}
+		x.taking(false)
 		err = x.up.more()
 		if err == io.EOF && x.client.rest > 0 {
 			return io.ErrUnexpectedEOF // the server would take Terminate for the rest of the message
@@ -59,6 +60,7 @@ func (x *session) messages() error {
 		if c.rest > 0 || len(have) < headSize {
 			return nil
 		}
+		x.taking(true)
 		if x.srv.gate.closed.Load() && x.holds(have[0]) {
 			return nil
 		}
@@ -140,6 +142,7 @@ func (x *session) message(kind byte, n int) error {
 		return x.closeMessage(body)
 	case 'S':
 		x.skipping = false
+		x.doubtful, x.forgot = x.doubtful || x.forgot, false
 		return x.pass(synced, body)
 	case 'H':
 		return x.server.send(kind, body)
@@ -164,6 +167,9 @@ func (x *session) nonsense() error {
 func (x *session) pass(e *expected, body []byte) error {
 	if unsynced := e.kind != 'S' && e.kind != 'Q' && e.kind != 'F'; unsynced != x.unsynced.Load() {
 		x.unsynced.Store(unsynced)
+	}
+	if x.doubtful && x.fifo.isEmpty() {
+		x.doubtful = false // erred tells
 	}
 	if !x.fifo.push(e) && e.kind == 'P' {
 		x.statements.failed(e.stmt)
@@ -267,6 +273,11 @@ func (x *session) analyzeUnder(v *view, text string) (*analysis, error) {
 	if v.schema.Foreign() && !x.encodingOK.Load() && strings.ContainsFunc(text, func(r rune) bool { return r >= utf8.RuneSelf }) {
 		return nil, errEncoding // a name may be spelled in bytes that we do not know
 	}
+	if x.prepared != nil && x.prepared.columns != v.columns && sql.Prepares(text) {
+		if err := x.moved(v); err != nil && err != errMoved { // there may be none left
+			return nil, err
+		}
+	}
 	if !v.schema.Mentions(text) {
 		return a, nil
 	}
@@ -300,9 +311,32 @@ func (x *session) movedUnderPrepare(v *view, text string) error {
 	if x.statements.protected() && sql.Executes(text) {
 		return &failure{code: "0A000", message: "EXECUTE is not supported in a session that has prepared a protected statement by the protocol: it could run that one", hint: "Run it by Bind and Execute messages, as drivers do, or in another session."}
 	}
-	if x.prepared != nil && x.prepared.columns != v.columns && sql.Prepares(text) {
+	if !sql.Prepares(text) {
+		return nil
+	}
+	return x.moved(v)
+}
+
+// moved refuses to run SQL's own prepared statements where one was made under a view that has changed in a way that may matter to it. The server knows which
+// there are: not every DEALLOCATE drops all, nor does every one succeed.
+func (x *session) moved(v *view) error {
+	if x.prepared == nil || x.prepared == v {
+		return nil
+	}
+	rows, err := x.query(x.ctx, "SELECT statement FROM pg_catalog.pg_prepared_statements WHERE from_sql")
+	if err != nil {
+		return err
+	}
+	if len(rows) > 0 && x.prepared.columns != v.columns {
 		return errMoved
 	}
+	views := x.views(v)
+	for _, r := range rows {
+		if text := string(r[0]); views && v.schema.Names(text) && !x.prepared.schema.Names(text) {
+			return errMoved
+		}
+	}
+	x.prepared = v
 	return nil
 }
 
@@ -365,7 +399,7 @@ func (x *session) note(a *analysis, text string) {
 	x.stale = x.stale || sql.ChangesSchema(text) || x.private != nil && sql.RollsBack(text)
 	x.settings = x.settings && x.unsynced.Load() || sql.ChangesSettings(text)
 	if sql.Forgets(text) {
-		x.forgets, x.prepared = true, nil
+		x.forgets = true
 	}
 	if x.prepared == nil && sql.Prepares(text) {
 		x.prepared = a.view
@@ -451,6 +485,7 @@ func (x *session) bind(body []byte) error {
 		return x.refuse('B', "", err)
 	}
 	if st == nil || !st.flagged {
+		x.forgot = x.forgot || portalName == "" && x.portals[""] != nil
 		delete(x.portals, portalName)
 		return x.pass(plainBind, body)
 	}
@@ -517,8 +552,8 @@ func (x *session) statement(name string) (*statement, error) {
 			return nil, nil
 		}
 		// The server knows none of that name either, or one of SQL's PREPARE, which was analyzed then: it says what rows that will send.
-		if x.prepared != nil && x.prepared.columns != v.columns {
-			return nil, errMoved
+		if err := x.moved(v); err != nil {
+			return nil, err
 		}
 		return &statement{name: name, view: v, plan: &sql.Plan{Statements: 1}, flagged: true}, nil
 	}
@@ -624,7 +659,7 @@ func (x *session) execute(body []byte) error {
 		return x.refuse('E', "", errMalformed)
 	}
 	p := x.portals[name]
-	unsure := name != "" || x.erred.Load()
+	unsure := name != "" || x.erred.Load() || x.doubtful
 	if p == nil && !unsure {
 		return x.pass(&expected{kind: 'E'}, body)
 	}

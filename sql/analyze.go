@@ -29,7 +29,7 @@ func Analyze(r Request) (*Plan, error) {
 	if err != nil {
 		return nil, unparsable(r.Text, err)
 	}
-	a := &analysis{Request: r, tokens: tokens, plan: &Plan{Params: map[int][]Step{}, Statements: len(tree.Stmts), ReadOnly: true}, plain: map[int]bool{}, made: map[string]string{}}
+	a := &analysis{Request: r, tokens: tokens, plan: &Plan{Params: map[int][]Step{}, Statements: len(tree.Stmts), ReadOnly: true}, plain: map[int]bool{}, made: newSchema()}
 	if err := a.resolve(tree); err != nil {
 		return nil, err
 	}
@@ -55,10 +55,10 @@ type analysis struct {
 	tokens    []token
 	plan      *Plan
 	relations map[Name]*Relation
-	plain     map[int]bool      // parameters that are used as they stand
-	made      map[string]string // functions, operators and types that the text makes and that reach something protected, and why
-	defining  bool              // code is looked at that does not run now
-	touched   bool              // a protected relation or a function of ours was met
+	plain     map[int]bool // parameters that are used as they stand
+	made      *Schema      // functions, operators and types that the text makes and that reach something protected
+	defining  bool         // code is looked at that does not run now
+	touched   bool         // a protected relation or a function of ours was met
 }
 
 // unparsable answers a text that the grammar does not know. The grammar's own message quotes the text, so only its position is kept.

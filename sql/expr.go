@@ -176,7 +176,7 @@ func (a *analysis) notation(ref *pg.ColumnRef, c column) error {
 func (a *analysis) unsafe(name string, at int32) error {
 	why := a.Schema.Unsafe(name)
 	if why == "" {
-		why = a.made[name]
+		why = a.made.Unsafe(name)
 	}
 	if why != "" && a.Views && !a.defining {
 		return refuseAt(at, refuse("Use it from a role that sees tokens only, or run its statements yourself.",

@@ -89,7 +89,7 @@ func TestMentionsSeesNamesInAnyDress(t *testing.T) {
 	s := NewSchema([]string{"Customers", `two words`, "naïve"}, nil)
 	for _, text := range []string{`select * from CUSTOMERS`, `"Customers"`, `do $$ customers $$`, `'customers'`, `--customers`, `u&"\0063ustomers"`, `select U&"cust*006fmers" UESCAPE '*'`, `U&"custoomers" UESCAPE 'o'`, `U&"a""\+000063ustomers"`,
 		`U&"\\\0063ustomers"`, `U&"\D83D\DE00"`, `"two words"`, `"naïve"`, `a.customers.b`, "DETOKENIZE(1,2)",
-		"execute p", "explain execute function(1)", "create table t as execute function with data", "execute on_hold", "do $$ $$"} {
+		"execute p", "explain execute function(1)", "create table t as execute function with data", "execute on_hold", `execute "on"(1)`, `execute "function" with`, "do $$ $$"} {
 		if !s.Mentions(text) {
 			t.Errorf("%s is not seen", text)
 		}

@@ -62,7 +62,8 @@ var statistics = []string{"pg_stats", "pg_statistic", "pg_stats_ext", "pg_stats_
 
 // NewSchema makes the set for a database. relations are the protected ones and those that show them (views, children).
 func NewSchema(relations []string, functions []Function) *Schema {
-	s := &Schema{hits: map[string]struct{}{}, unsafe: map[string]string{}, routines: map[string]struct{}{}, empty: len(relations) == 0}
+	s := newSchema()
+	s.empty = len(relations) == 0
 	s.add(tokenizeName)
 	s.add(detokenizeName)
 	if !s.empty {
@@ -87,6 +88,11 @@ func NewSchema(relations []string, functions []Function) *Schema {
 	}
 	s.close(functions)
 	return s
+}
+
+// newSchema makes a set of nothing.
+func newSchema() *Schema {
+	return &Schema{hits: map[string]struct{}{}, unsafe: map[string]string{}, routines: map[string]struct{}{}}
 }
 
 // Union is the set of what either holds.
@@ -195,6 +201,9 @@ func (s *Schema) scan(text string, hits map[string]struct{}, always, code bool) 
 // executesFunction tells whether the EXECUTE before rest is that of CREATE TRIGGER or of GRANT, which runs nothing. A prepared statement may be called
 // function, but no name follows that.
 func executesFunction(rest string) bool {
+	if strings.HasPrefix(strings.TrimLeft(rest, space), `"`) {
+		return false // a name
+	}
 	first, rest := adjacentWord(rest)
 	if first == "function" || first == "procedure" {
 		second, _ := adjacentWord(rest)
@@ -203,9 +212,11 @@ func executesFunction(rest string) bool {
 	return first == "on"
 }
 
+const space = " \t\r\n"
+
 // adjacentWord gives the word that text begins with, in lower case, and what follows it; nothing but white space may come before it.
 func adjacentWord(text string) (w, rest string) {
-	text = strings.TrimLeft(text, " \t\r\n")
+	text = strings.TrimLeft(text, space)
 	if text == "" || !isWordStart(text[0]) && text[0] != '"' {
 		return "", ""
 	}

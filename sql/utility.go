@@ -1,6 +1,7 @@
 package sql
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -53,6 +54,8 @@ func (a *analysis) utility(n *pg.Node) error {
 		return nil
 	case *pg.Node_DropStmt:
 		return a.drop(s.DropStmt)
+	case *pg.Node_RenameStmt:
+		return a.renameObject(n, s.RenameStmt)
 	case *pg.Node_CommentStmt, *pg.Node_AlterOwnerStmt:
 		return nil
 	case *pg.Node_DeclareCursorStmt:
@@ -142,17 +145,33 @@ func (a *analysis) define(n *pg.Node, what string, names []*pg.Node) error {
 	}
 	f := code(n)
 	why := a.Schema.reaches(f)
-	for name, reason := range a.made {
-		if why == "" && mentions(f.Source, strings.ToLower(name)) {
+	for name, reason := range a.made.unsafe {
+		one := newSchema()
+		if one.add(name); why == "" && one.Names(f.Source) {
 			why = reason
 		}
 	}
 	for _, name := range names {
 		if why != "" {
-			a.made[name.GetString_().GetSval()] = why
+			a.made.mark(Function{Name: name.GetString_().GetSval()}, why)
 		}
 	}
 	return nil
+}
+
+// renameObject allows ALTER … RENAME of what is not protected. What reaches something protected does so by its new name too.
+func (a *analysis) renameObject(n *pg.Node, s *pg.RenameStmt) error {
+	names := s.Object.GetObjectWithArgs().GetObjname()
+	if names == nil {
+		names = s.Object.GetList().GetItems()
+	}
+	if len(names) > 0 {
+		old := last(names)
+		if why := cmp.Or(a.Schema.Unsafe(old), a.made.Unsafe(old)); why != "" {
+			a.made.mark(Function{Name: s.Newname}, why)
+		}
+	}
+	return a.anyName(n, "this statement")
 }
 
 // code is the function that n makes, or the operator or the like in the shape of one. Its body is all the strings of n.

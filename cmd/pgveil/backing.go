@@ -58,10 +58,12 @@ func foreignBacking(dsn string) (*backing, error) {
 
 // badDSN reports a DSN that cannot be parsed, without its text, which may hold a password.
 func badDSN(where string, err error) *failure {
-	var parse *pgconn.ParseConfigError
-	if errors.As(err, &parse) && errors.Unwrap(parse) != nil {
-		// The cause names a key or a file; the text of the DSN is in the outer error.
-		err = errors.Unwrap(parse)
+	// The cause names a key or a file; pgconn's own errors quote the DSN, in which they do not find every password.
+	for parse := (*pgconn.ParseConfigError)(nil); errors.As(err, &parse); {
+		if err = errors.Unwrap(parse); err == nil {
+			text := parse.Error()
+			err = errors.New(text[strings.LastIndex(text, "`: ")+len("`: "):])
+		}
 	}
 	return misconfigured("%s is not a connection string: %w", where, err).
 		hint("postgres://user@host:5432/database, the password in PGPASSWORD or ~/.pgpass")

@@ -53,9 +53,14 @@ func TestDSNIsCompletedFromTheEnvironment(t *testing.T) {
 
 func TestABadDSNIsNotRepeated(t *testing.T) {
 	t.Parallel()
-	_, err := complete("--from", "postgres://u:hidden@h:port/d")
-	if err == nil || strings.Contains(err.Error(), "hidden") {
-		t.Errorf("got %v", err)
+	for dsn, cause := range map[string]string{
+		"postgres://u:hidden@h:port/d": "invalid port", "postgres://u:hidden/x@h/d": "invalid port", "host=h password = hidden port=70000": "invalid port",
+		`host=h password='\'hidden' port=70000`: "invalid port", "host=h password = hidden sslmode=no": "sslmode is invalid",
+	} {
+		_, err := complete("--from", dsn)
+		if err == nil || strings.Contains(err.Error(), "hidden") || !strings.HasSuffix(err.Error(), cause) {
+			t.Errorf("%s: got %v", dsn, err)
+		}
 	}
 }
 
