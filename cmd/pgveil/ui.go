@@ -126,6 +126,8 @@ func classify(err error) (code int, help string) {
 		return exitFailure, log.Hint
 	case errors.As(err, &pg) && (pg.Code == "42501" || strings.HasPrefix(pg.Code, "28")): // no privilege; login refused
 		return exitDenied, pg.Hint
+	case errors.As(err, &connect) && errors.As(err, &pg) && pg.Code == "3D000": // the server runs; it has no such database
+		return exitConfig, "does the connection string name the right database?"
 	case errors.As(err, &connect):
 		return exitUnreachable, "is PostgreSQL running, and does PGVEIL_DATABASE_URL point at it?"
 	case errors.As(err, &pg):
