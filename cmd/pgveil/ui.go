@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -281,6 +283,7 @@ func cell(v any) string {
 func (u *ui) password(prompt string) (secret.Bytes, error) {
 	if f, ok := u.in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		fmt.Fprintf(u.err, "%s: ", prompt)
+		defer u.asking()()
 		b, err := term.ReadPassword(int(f.Fd()))
 		fmt.Fprintln(u.err)
 		if err != nil {
@@ -299,10 +302,38 @@ func (u *ui) password(prompt string) (secret.Bytes, error) {
 	return secret.New(line), nil
 }
 
+// asking is called before a terminal is read, and what it returns afterwards. Nothing takes such a read back, so Ctrl-C meanwhile ends the
+// process, with the terminal as it was.
+func (u *ui) asking() (answered func()) {
+	f, ok := u.in.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return func() {}
+	}
+	state, _ := term.GetState(int(f.Fd()))
+	signals, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-signals:
+			if state != nil {
+				term.Restore(int(f.Fd()), state)
+			}
+			fmt.Fprintln(u.err)
+			os.Exit(u.finish(context.Canceled))
+		case <-done:
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+	}
+}
+
 // values reads the lines of stdin, of which there may be so many in so many bytes. Where it is a terminal it asks first.
 func (u *ui) values(prompt string, maxBytes int64, maxLines int) (lines [][]byte, err error) {
 	if u.interactive() {
 		fmt.Fprintln(u.err, prompt)
+		defer u.asking()()
 	}
 	text, err := io.ReadAll(io.LimitReader(u.in, maxBytes+1))
 	if err != nil {
@@ -324,6 +355,7 @@ func (u *ui) values(prompt string, maxBytes int64, maxLines int) (lines [][]byte
 
 // consent asks a yes-or-no question; where nobody can answer it, the answer is no.
 func (u *ui) consent(question string) bool {
+	defer u.asking()()
 	f, ok := u.in.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return false
