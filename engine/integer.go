@@ -55,7 +55,10 @@ func prepareInteger(p Policy, r *resolved) *PolicyError {
 		}
 	}
 	least := new(big.Int).Not(t.limit) // −limit−1
-	if lo.Cmp(least) < 0 || hi.Cmp(t.limit) > 0 || lo.Cmp(hi) > 0 {
+	if lo.Cmp(hi) > 0 {
+		return refusal("min "+lo.String()+" is above max "+hi.String(), "give --min a number that is not above --max")
+	}
+	if lo.Cmp(least) < 0 || hi.Cmp(t.limit) > 0 {
 		return refusal("values from "+lo.String()+" to "+hi.String()+" are not of type "+name,
 			"type "+name+" holds "+least.String()+" to "+t.limit.String())
 	}

@@ -118,7 +118,7 @@ func TestOptionsThatCannotBeAreRefused(t *testing.T) {
 		"all of int4":                    {"integer", o{Type: "int4", Min: "-2147483648", Max: "2147483647"}, false, "0 key versions"},
 		"all of int4, exact":             {"integer", o{Type: "int4", Min: "-2147483648", Max: "2147483647", Exact: true}, false, ""},
 		"beyond int4":                    {"integer", o{Type: "int4", Max: "2147483648"}, false, "not of type int4"},
-		"min above max":                  {"integer", o{Min: "5", Max: "4"}, false, "from 5 to 4"},
+		"min above max":                  {"integer", o{Min: "5", Max: "4"}, false, "min 5 is above max 4"},
 		"integer of a thousand":          {"integer", o{Max: "999"}, false, "only 1000 possibilities"},
 		"integer of fifty, accepted":     {"integer", o{Max: "49"}, true, "FF1 needs 100"},
 		"date by default":                {"date", o{}, false, "only 73049 possibilities"},

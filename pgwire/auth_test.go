@@ -295,6 +295,16 @@ func TestClientsBehindALoadBalancer(t *testing.T) {
 		}
 	}
 	f.logged("connection rejected", `reason="proxy protocol"`)
+
+	// A client that came past the load balancer sends 8 bytes and waits for an answer.
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if conn, err := pgx.Connect(ctx, f.with("app", "sslmode", "require")); err == nil {
+		conn.Close(ctx)
+		t.Error("SSLRequest without a header is accepted")
+	} else if ctx.Err() != nil {
+		t.Error("SSLRequest without a header is left waiting")
+	}
 	f.again(func(c *pgwire.Config) { c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} })
 	config, err := pgx.ParseConfig(f.url("app"))
 	if err != nil {

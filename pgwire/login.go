@@ -381,6 +381,9 @@ func (b *backend) ask(query string) (row [2]string, err error) {
 	}
 }
 
+// ErrUnreachable is what Enrol says where no host of the backing database could be connected to.
+var ErrUnreachable error = errUnreachable
+
 // Enrol logs in to the backing database with a role's password and gives the keys that the server there accepts: a verifier with its
 // own salt and iteration count, and the ClientKey. The password itself is not sent: a server that asks for it is refused. An error of the
 // server's is an error with its text.

@@ -56,7 +56,13 @@ func within(prefixes []netip.Prefix, a netip.Addr) bool {
 // connections over other than TCP.
 func readProxy(r io.Reader) (netip.AddrPort, error) {
 	prefix := make([]byte, proxyPrefix, maxProxyLine)
-	if _, err := io.ReadFull(r, prefix); err != nil {
+	if _, err := io.ReadFull(r, prefix[:1]); err != nil {
+		return netip.AddrPort{}, err
+	}
+	if prefix[0] != proxySignature[0] && prefix[0] != 'P' { // a client without a header waits for an answer to its 8 bytes
+		return netip.AddrPort{}, errProxy
+	}
+	if _, err := io.ReadFull(r, prefix[1:]); err != nil {
 		return netip.AddrPort{}, err
 	}
 	switch {

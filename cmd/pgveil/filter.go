@@ -113,7 +113,7 @@ func (p *control) newFilter(c *call, inverse bool) (*filter, error) {
 	}
 	policy := snapshot.Policy(c.arg(0))
 	if policy == nil {
-		return nil, failed("unknown or unusable policy %q", c.arg(0)).hint("pgveil policy list")
+		return nil, unusablePolicy("pgveil policy list shows the policies")
 	}
 	f.transform = policy.Transform
 	if f.version == 0 {
@@ -127,9 +127,14 @@ func (p *control) newFilter(c *call, inverse bool) (*filter, error) {
 	return f, nil
 }
 
+// unusablePolicy does not repeat what was given: who forgot the policy gave a value.
+func unusablePolicy(hint string) *failure {
+	return failed("the policy named is unknown or unusable").hint("%s", hint)
+}
+
 // recorded runs something that reveals values between two audit records. Without the first one it does not happen.
 func (p *control) recorded(ctx context.Context, action, policy string, run func() (rows int64, err error)) (err error) {
-	log, err := p.openAudit(ctx, "/cli", nil)
+	log, err := p.openAudit(ctx, cliNode(), nil)
 	if err != nil {
 		return err
 	}

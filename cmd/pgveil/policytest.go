@@ -48,7 +48,7 @@ func policyTest(ctx context.Context, c *call) error {
 		}
 		policy := snapshot.Policy(c.arg(0))
 		if policy == nil {
-			return failed("unknown or unusable policy %q", c.arg(0)).hint("pgveil policy list shows the policies; --format tries one out that does not exist")
+			return unusablePolicy("pgveil policy list shows the policies; --format tries one out that does not exist")
 		}
 		return c.test(policy.Transform, policy.Active)
 	})(ctx, c)

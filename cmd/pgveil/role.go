@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -118,6 +119,9 @@ func roleEnrol(ctx context.Context, c *call, p *control) error {
 	database := cmp.Or(c.String("database"), backing.Database)
 	err = p.audited(ctx, "role enrol "+name, "", "", func() error {
 		keys, err := pgwire.Enrol(ctx, backing, name, database, password)
+		if errors.Is(err, pgwire.ErrUnreachable) {
+			return &failure{code: exitUnreachable, err: err, help: "check that it runs, and that --backing names it"}
+		}
 		if err != nil {
 			return failed("log in to the backing database as %q: %w", name, err).hint("the password is the one that the role has there")
 		}

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -126,6 +128,8 @@ func classify(err error) (code int, help string) {
 		return exitFailure, log.Hint
 	case errors.As(err, &pg) && (pg.Code == "42501" || strings.HasPrefix(pg.Code, "28")): // no privilege; login refused
 		return exitDenied, pg.Hint
+	case errors.As(err, &connect) && errors.As(err, &pg) && pg.Code == "3D000": // the server runs; it has no such database
+		return exitConfig, "does the connection string name the right database?"
 	case errors.As(err, &connect):
 		return exitUnreachable, "is PostgreSQL running, and does PGVEIL_DATABASE_URL point at it?"
 	case errors.As(err, &pg):
@@ -279,6 +283,7 @@ func cell(v any) string {
 func (u *ui) password(prompt string) (secret.Bytes, error) {
 	if f, ok := u.in.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		fmt.Fprintf(u.err, "%s: ", prompt)
+		defer u.asking()()
 		b, err := term.ReadPassword(int(f.Fd()))
 		fmt.Fprintln(u.err)
 		if err != nil {
@@ -297,10 +302,38 @@ func (u *ui) password(prompt string) (secret.Bytes, error) {
 	return secret.New(line), nil
 }
 
+// asking is called before a terminal is read, and what it returns afterwards. Nothing takes such a read back, so Ctrl-C meanwhile ends the
+// process, with the terminal as it was.
+func (u *ui) asking() (answered func()) {
+	f, ok := u.in.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		return func() {}
+	}
+	state, _ := term.GetState(int(f.Fd()))
+	signals, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-signals:
+			if state != nil {
+				term.Restore(int(f.Fd()), state)
+			}
+			fmt.Fprintln(u.err)
+			os.Exit(u.finish(context.Canceled))
+		case <-done:
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(done)
+	}
+}
+
 // values reads the lines of stdin, of which there may be so many in so many bytes. Where it is a terminal it asks first.
 func (u *ui) values(prompt string, maxBytes int64, maxLines int) (lines [][]byte, err error) {
 	if u.interactive() {
 		fmt.Fprintln(u.err, prompt)
+		defer u.asking()()
 	}
 	text, err := io.ReadAll(io.LimitReader(u.in, maxBytes+1))
 	if err != nil {
@@ -322,6 +355,7 @@ func (u *ui) values(prompt string, maxBytes int64, maxLines int) (lines [][]byte
 
 // consent asks a yes-or-no question; where nobody can answer it, the answer is no.
 func (u *ui) consent(question string) bool {
+	defer u.asking()()
 	f, ok := u.in.(*os.File)
 	if !ok || !term.IsTerminal(int(f.Fd())) {
 		return false
