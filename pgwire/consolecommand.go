@@ -247,7 +247,7 @@ func (k *console) reload() error {
 func (s *Server) kill(pid uint32) error {
 	var found *session
 	s.each(func(x *session) {
-		if x.pid == pid {
+		if pid != 0 && x.pid == pid { // 0 stands for a server that does not say
 			found = x
 		}
 	})

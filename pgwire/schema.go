@@ -202,9 +202,8 @@ func (d *database) check(ctx context.Context, snap *catalog.Snapshot, same bool)
 		}
 		d.fingerprint = fp
 	}
-	now := time.Now()
-	age := max(maxAge, dutyCycle*now.Sub(began))
-	d.seen.Store(&sighting{view: v, checked: began, early: now.Add(age / 2), next: now.Add(age)})
+	age := max(maxAge, dutyCycle*time.Since(began))
+	d.seen.Store(&sighting{view: v, checked: began, early: began.Add(age / 2), next: began.Add(age)})
 	return v, nil
 }
 
