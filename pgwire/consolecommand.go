@@ -263,7 +263,15 @@ func (x *session) kill() {
 	x.killed.Store(true)
 	x.server.conn.Close()
 	x.down.kick()
-	time.AfterFunc(lastWordsTime, x.close)
+	x.interrupt()
+	time.AfterFunc(lastWordsTime, func() {
+		x.close()
+		x.interrupt() // again: the statement may have been on its way to a server that had nothing to cancel yet
+	})
+}
+
+// interrupt cancels what the session's server process does.
+func (x *session) interrupt() {
 	if x.key != nil {
 		x.srv.cancel(x.key)
 	}
