@@ -60,7 +60,7 @@ func socketUnder(conn net.Conn) *netloop.Socket {
 	return nil
 }
 
-// header reads a message's type and the length of its body. The body must be taken by take, forward or skip before the next header.
+// header reads a message's type and the length of its body. The body must be taken by take or skip before the next header.
 func (c *wire) header() (kind byte, length int, err error) {
 	if err := c.r.need(headSize); err != nil {
 		return 0, 0, err
@@ -107,15 +107,6 @@ func (c *wire) take(kind byte, length, limit int) ([]byte, error) {
 		c.body = append(c.body, c.r.next(min(length-len(c.body), c.r.Buffered()))...)
 	}
 	return c.body, nil
-}
-
-// forward sends the message whose header was just read on to dst without looking at it or holding it. What has not come yet is left in rest, for pass.
-func (c *wire) forward(dst *wire, length int) error {
-	if _, err := dst.w.Write(c.head[:]); err != nil {
-		return err
-	}
-	c.rest = length
-	return c.pass(dst)
 }
 
 // pass goes on with a message that is being forwarded, as far as it has come.
